@@ -1,0 +1,1 @@
+"""Spinney: functions and sandboxes on your own machines."""

@@ -1,0 +1,158 @@
+"""The nouns, as data. No behaviour beyond what a value can say about itself; docs/GLOSSARY.md defines each word.
+
+Times are seconds since the epoch (float, UTC), ids are lower-case UUIDs, sizes carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+DEFAULT_ACCOUNT = "default"
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Who owns functions, tokens and usage."""
+
+    id: str
+    name: str
+    created_at: float
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer credential. Only ``digest`` (SHA-256 of the secret, hex) is kept, never the secret."""
+
+    id: str
+    account_id: str
+    name: str
+    digest: str
+    created_at: float
+    scopes: tuple[str, ...] = ()
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """A name in one account and dialect that points to its current Version. ``settings`` holds what only its dialect reads."""
+
+    id: str
+    account_id: str
+    dialect: str
+    name: str
+    version_id: str
+    created_at: float
+    updated_at: float
+    description: str = ""
+    settings: Mapping[str, Any] = {}
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """Immutable code and configuration of a Function; ``number`` counts up from 1."""
+
+    id: str
+    function_id: str
+    number: int
+    runtime: str
+    handler: str
+    source: str
+    created_at: float
+    memory_mb: int = 128
+    timeout_s: float = 30.0
+    environment: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}
+
+
+class Status(enum.StrEnum):
+    """Where an Execution is. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+
+
+class Outcome(enum.StrEnum):
+    """How a call into a sandbox ended. Everything but OK leaves ``Reply.message`` set."""
+
+    OK = "ok"
+    ERROR = "error"  # the handler threw, or something it left running did
+    LOAD_ERROR = "load_error"  # the code does not compile or throws while loading
+    NO_HANDLER = "no_handler"  # no such export, or not a function
+    BAD_RESULT = "bad_result"  # the value has no wire form; message says why
+    RESULT_TOO_LARGE = "result_too_large"
+    TIMEOUT = "timeout"
+    EXITED = "exited"  # the process ended before it answered; exit_code says how
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_STARTED = "not_started"  # no sandbox could be made; message says why
+    BUSY = "busy"  # no sandbox became free in time, or the queue was full
+    UNAVAILABLE = "unavailable"  # the runtime is not on this server
+
+
+class LogLine(NamedTuple):
+    """One entry of a call's log. ``level`` is ``info``, ``warn`` or ``error``."""
+
+    level: str
+    text: str
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One invocation, as a sandbox gets it.
+
+    ``meta`` is the JSON text of an object that the runtime's guest library understands (request fields of the dialect);
+    ``body`` is passed on byte for byte.
+    """
+
+    id: str
+    body: bytes
+    timeout_s: float
+    meta: bytes = b""
+
+
+class Reply(msgspec.Struct):
+    """What came of a Call. ``body`` and ``meta`` are the guest's bytes: checked by whoever reads them, never trusted."""
+
+    outcome: Outcome
+    body: bytes = b""
+    meta: bytes = b""
+    message: str = ""
+    exit_code: int | None = None
+    logs: Sequence[LogLine] = ()
+    logs_truncated: bool = False
+    duration_s: float = 0.0
+    reusable: bool = False
+
+
+class Execution(msgspec.Struct, kw_only=True):
+    """One call or run, as it is kept. ``output`` and ``input`` hold what the dialect keeps of them, as text."""
+
+    id: str
+    function_id: str
+    version_id: str
+    account_id: str
+    trigger: str
+    status: Status
+    started_at: float
+    status_code: int | None = None
+    finished_at: float | None = None
+    duration_ms: int = 0
+    logs: str = ""
+    error: str | None = None
+    input: str | None = None
+    output: str | None = None
+    headers: str | None = None
+    tier: str = ""
+
+
+class ResourceUsage(NamedTuple):
+    """What a sandbox has used so far, from its cgroup: CPU seconds, bytes of memory now and at most, bytes of network."""
+
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    memory_peak_bytes: int = 0
+    network_rx_bytes: int = 0
+    network_tx_bytes: int = 0

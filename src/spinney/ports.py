@@ -1,0 +1,267 @@
+"""Every outward seam on one page: Store, Driver, Sandbox, Runtime, Clock.
+
+``app.py`` is the only module that knows who stands behind these. The suites in ``spinney.testing`` say what each must do;
+an implementation that passes its suite may be used by everything in ``core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from spinney.model import Call, Execution, Outcome, Reply, ResourceUsage, Version
+
+Noun = TypeVar("Noun", bound=msgspec.Struct)
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A host file or directory shown read-only at ``target`` inside a sandbox."""
+
+    source: str
+    target: str
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sandbox may use. ``memory_mb`` holds for all its processes together and includes the runtime itself."""
+
+    memory_mb: int = 192
+    cpus: float = 1.0
+    pids: int = 256
+    tmp_mb: int = 256
+    files: int = 4096
+    log_bytes: int = 262144
+    result_bytes: int = 6291456
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """How a runtime's guest is started. Versions with equal ``key`` can be served by the same stem sandboxes."""
+
+    key: str
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    idle_mb: int = 48
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What turns a stem into one version's sandbox: files for /var/task (plain names) and the payload of the ``load`` frame."""
+
+    files: Mapping[str, bytes]
+    payload: bytes
+    limits: Limits
+
+
+class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver needs to make a sandbox. ``id`` is unique on the machine and safe in paths (``[a-z0-9-]+``)."""
+
+    id: str
+    launch: Launch
+    limits: Limits
+    network: bool = False
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A process to run inside a live sandbox."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = {}
+    cwd: str = "/var/task"
+    pty: bool = False
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A fault in source text, found without running it. ``line`` counts from 1; 0 when unknown."""
+
+    message: str
+    line: int = 0
+
+
+class Features(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver can do on this machine, found out once at start-up. ``tier`` is what executions record."""
+
+    tier: str
+    network: bool = False
+    checkpoint: bool = False
+    pause: bool = False
+    pty: bool = False
+    limits_memory: bool = True
+    limits_cpu: bool = True
+    limits_pids: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class Clock(Protocol):
+    """Time, injected, so that tests need not wait for it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Process(Protocol):
+    """A process inside a sandbox."""
+
+    async def write(self, data: bytes) -> None:
+        """Feed standard input; ``b""`` closes it."""
+
+    async def read(self) -> tuple[str, bytes]:
+        """The next output: (``"stdout"`` or ``"stderr"``, bytes); (``""``, ``b""``) at the end of both."""
+
+    async def wait(self) -> int:
+        """The exit code; 128 + signal when a signal ended it."""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the size of the pty, when there is one."""
+
+    def kill(self) -> None: ...
+
+
+class Sandbox(Protocol):
+    """A live isolated environment. Owned by exactly one caller at a time."""
+
+    id: str
+
+    def load(self, load: Load) -> None:
+        """Give a stem its code, once. The guest works on it when the first call arrives, so its time counts as that call's.
+
+        Raises StartFailed when files or limits cannot be put in place.
+        """
+
+    async def call(self, call: Call, deadline: float) -> Reply:
+        """One invocation over the guest channel. Never two at once.
+
+        ``deadline`` is on the loop's clock (``loop.time()``). Ends at most 1 s after it, and when it is over every process of the
+        sandbox is dead. Failures of the guest are Replies, not exceptions; after a reply that is not ``reusable`` only
+        ``close`` may be called.
+        """
+
+    async def exec(self, command: Command) -> Process:
+        """Start a process beside the guest. Raises Unsupported without the ability, SandboxDied after its end."""
+
+    async def poll(self) -> int | None:
+        """None while alive, then the exit code (128 + signal)."""
+
+    def usage(self) -> ResourceUsage: ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able facts from which ``Driver.attach`` finds the sandbox again."""
+
+    async def close(self) -> None:
+        """Kill everything inside and remove every trace outside. Idempotent; works half-started."""
+
+
+class Driver(Protocol):
+    """Makes sandboxes. Retry, limits and logging are wrappers that are Drivers themselves."""
+
+    name: str
+    features: Features
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """A booted sandbox whose guest has said it is ready. Raises StartFailed. Leaves nothing behind when it raises."""
+
+    async def attach(self, state: Mapping[str, Any]) -> Sandbox | None:
+        """The sandbox that ``state`` describes, when it still lives; None otherwise."""
+
+    async def sweep(self, keep: Collection[str]) -> int:
+        """Remove every sandbox of this server's that is not in ``keep`` and its traces; the count. May be repeated."""
+
+    def memory_bytes(self) -> int:
+        """Memory that all sandboxes of this driver use together, now."""
+
+    async def close(self) -> None:
+        """Close every sandbox and give back what the driver itself holds. Idempotent."""
+
+
+class Runtime(Protocol):
+    """A language. Pure but for reading which binaries are installed; runs nothing on the host."""
+
+    name: str
+    ids: tuple[str, ...]
+    """Every runtime id that versions may name, as dialects spell them."""
+
+    def installed(self) -> Mapping[str, str]:
+        """For each id that can run here, the version that would run (``{"nodejs20": "20.20.2"}``)."""
+
+    def check(self, source: str) -> list[Problem]:
+        """Faults that can be seen without running anything; [] when none are looked for."""
+
+    def launch(self, runtime_id: str) -> Launch:
+        """How to start a stem for this id. Raises Unsupported when nothing of that language is installed."""
+
+    def load(self, function_name: str, version: Version, limits: Limits) -> Load:
+        """What to hand to a stem so that it becomes this version."""
+
+    def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
+        """EXITED, or OUT_OF_MEMORY when the language's own way of dying says so. ``logs`` are the last lines written."""
+
+
+class Store(Protocol):
+    """Durable nouns: few generic methods over (type, id), plus named reports for executions. A write that returns is durable."""
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date. Raises Unavailable."""
+
+    async def insert(self, *nouns: msgspec.Struct) -> None:
+        """All or none. Raises Conflict when an id or a unique name is taken."""
+
+    async def get(self, kind: type[Noun], id: str) -> Noun | None: ...
+
+    async def find(
+        self, kind: type[Noun], *, order: str = "", limit: int | None = None, offset: int = 0, **equals: Any
+    ) -> list[Noun]:
+        """Those whose fields equal ``equals``; ``order`` is a field name, ``-`` in front for descending."""
+
+    async def replace(self, *nouns: msgspec.Struct, insert: Sequence[msgspec.Struct] = ()) -> None:
+        """Overwrite rows by id, and insert others, in one transaction. Raises NotFound when a row to replace is gone, Conflict as insert."""
+
+    async def delete(self, kind: type[msgspec.Struct], id: str) -> bool:
+        """Also removes what belongs to it (a function's versions and executions). False when it was not there."""
+
+    def write_executions(self, batch: Sequence[bytes]) -> None:
+        """Insert or overwrite executions from their JSON texts (msgspec arrays of Execution). Idempotent. Blocking: for the writer thread."""
+
+    async def prune_executions(self, function_id: str, keep: int, older_than: float | None = None) -> int:
+        """Drop all finished executions of a function but the newest ``keep``, and those that started before ``older_than``."""
+
+    async def find_executions(
+        self,
+        function_id: str,
+        *,
+        status: Sequence[str] = (),
+        trigger: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[Execution]:
+        """Newest first."""
+
+    async def generation(self) -> int:
+        """Counts up whenever tokens or accounts are changed by anybody, also by another process."""
+
+    async def close(self) -> None: ...
+
+
+class Journal(Protocol):
+    """Where records are safe from a crash of the server before they reach the store."""
+
+    async def open(self) -> int:
+        """Hand to the store what a crash left behind, start the writer; the number of records recovered."""
+
+    def append(self, record: bytes) -> None:
+        """One write; when it returns, a killed server does not lose the record. Raises Unavailable (a full disk), and then nothing is kept."""
+
+    def full(self) -> bool:
+        """True while the writer is so far behind that callers must wait for ``room``."""
+
+    async def room(self) -> None: ...
+
+    async def flush(self) -> None:
+        """Return when everything appended before is in the store. Raises Unavailable when the store refuses."""
+
+    async def close(self) -> None:
+        """Flush, stop the writer, remove what is no longer needed."""
