@@ -1,0 +1,347 @@
+"""The host's end of the guest channel (docs/guest-channel.md) and of the guest's standard output and error.
+
+This is the hot path of every driver: one write and one read per warm call. Whatever arrives here was written by hostile code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import msgspec
+
+from spinney.errors import StartFailed
+from spinney.model import Call, LogLine, Outcome, Reply
+
+HEADER = struct.Struct("<IIB")
+INVOKE = struct.Struct("<III")
+READY, LOAD, INVOKE_KIND, RESULT, LOG = 1, 2, 3, 4, 5
+OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
+DO_NOT_REUSE = 0x80
+LEVELS = ("info", "warn", "error")
+
+FRAME_OVERHEAD = 65536
+"""Room in a result frame for its meta and header beyond the largest body."""
+
+PIPE_READ = 65536
+WATCH_EVERY_S = 0.05
+
+
+class Watchdog:
+    """Expires calls whose deadline is over; one coarse timer for all of a driver's calls (a timer for each costs microseconds)."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[GuestChannel, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, channel: GuestChannel, deadline: float) -> None:
+        self._deadlines[channel] = deadline
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_EVERY_S, self._check)
+
+    def remove(self, channel: GuestChannel) -> None:
+        self._deadlines.pop(channel, None)
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for channel in [channel for channel, deadline in self._deadlines.items() if deadline <= now]:
+            channel.expire()
+        self._timer = loop.call_later(WATCH_EVERY_S, self._check) if self._deadlines else None
+
+
+class CallLog:
+    """What one call has logged, up to a number of bytes of UTF-8."""
+
+    __slots__ = ("left", "lines", "truncated")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.lines: list[LogLine] = []
+        self.left = limit_bytes
+        self.truncated = False
+
+    def add(self, level: str, raw: bytes) -> None:
+        if self.left <= 0:
+            self.truncated = True
+            return
+        if len(raw) > self.left:
+            raw = raw[: self.left]
+            self.truncated = True
+        self.left -= len(raw) + 1
+        self.lines.append(LogLine(level, raw.decode("utf-8", "ignore" if self.truncated else "replace")))
+
+
+class OutputPipe:
+    """One of the guest's output pipes: always drained, cut into lines, kept only while a call runs."""
+
+    def __init__(self, fd: int, level: str, sink: Callable[[str, bytes], None]) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._level = level
+        self._sink = sink
+        self._partial = b""
+
+    def read(self) -> bool:
+        """Take what one read gives; False at the end or when nothing is there."""
+        try:
+            data = os.read(self.fd, PIPE_READ)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self.fd)
+            return False
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        for line in lines:
+            self._emit(line)
+        if len(self._partial) >= PIPE_READ:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """End the line that has no end yet."""
+        if self._partial:
+            line, self._partial = self._partial, b""
+            self._emit(line)
+
+    def forget(self) -> None:
+        self._partial = b""
+
+    def _emit(self, line: bytes) -> None:
+        if line and not line.isspace():
+            self._sink(self._level, line.rstrip(b"\r"))
+
+
+class Outputs:
+    """Both output pipes together: read by the loop as they fill, and to the end at the moment a call is over."""
+
+    def __init__(self, stdout: int, stderr: int, sink: Callable[[str, bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._pipes = {fd: OutputPipe(fd, level, sink) for fd, level in ((stdout, "info"), (stderr, "warn"))}
+        self._poll = select.poll()
+        self._closed = False
+        for fd, pipe in self._pipes.items():
+            self._poll.register(fd, select.POLLIN)
+            loop.add_reader(fd, pipe.read)
+
+    def drain(self, budget_bytes: int = 16 << 20) -> None:
+        """Read everything that was written before now; a pipe holds less than ``budget_bytes``, so a writer that never stops is cut."""
+        ready = self._poll.poll(0)
+        while ready and budget_bytes > 0 and not self._closed:
+            more = [fd for fd, _ in ready if self._pipes[fd].read()]
+            budget_bytes -= PIPE_READ
+            ready = self._poll.poll(0) if more else []
+
+    def flush(self) -> None:
+        for pipe in self._pipes.values():
+            pipe.flush()
+
+    def forget(self) -> None:
+        """Drop half lines of whatever wrote between two calls."""
+        for pipe in self._pipes.values():
+            pipe.forget()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        for fd in self._pipes:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+
+class GuestChannel(asyncio.Protocol):
+    """Frames to and from one guest. Made by ``connect``; the owner calls ``close`` when the sandbox goes."""
+
+    def __init__(self, watchdog: Watchdog, result_bytes: int, log_bytes: int) -> None:
+        self._watchdog = watchdog
+        self._frame_max = result_bytes + FRAME_OVERHEAD
+        self._result_bytes = result_bytes
+        self._log_bytes = log_bytes
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._waiter: asyncio.Future[Reply] | None = None
+        self._log: CallLog | None = None
+        self._queued = b""
+        self._started = 0.0
+        self.ready: asyncio.Future[str] = self._loop.create_future()
+        self.ended = False
+        self.outputs: Outputs | None = None
+
+    @classmethod
+    async def connect(
+        cls, sock: socket.socket, stdout: int, stderr: int, watchdog: Watchdog, *, result_bytes: int, log_bytes: int
+    ) -> GuestChannel:
+        """Take over a connected socket and the read ends of the output pipes; ``ready`` is set when the guest says so."""
+        channel = cls(watchdog, result_bytes, log_bytes)
+        channel.outputs = Outputs(stdout, stderr, channel._take_output)
+        await channel._loop.create_unix_connection(lambda: channel, sock=sock)
+        return channel
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def load(self, payload: bytes) -> None:
+        """Queue the load frame; it leaves in one write with the first invoke."""
+        self._queued = HEADER.pack(len(payload), 0, LOAD) + payload
+
+    async def call(self, call: Call, deadline: float) -> Reply:
+        """Send one invocation and wait for its result, the deadline or the end of the guest.
+
+        A Reply with TIMEOUT or EXITED says only that: the owner finds out how the guest ended.
+        """
+        if self.ended or self._transport is None:
+            return Reply(Outcome.EXITED)
+        outputs = self.outputs
+        assert outputs is not None
+        outputs.drain()
+        outputs.forget()
+        self._number = number = (self._number + 1) & 0xFFFFFFFF
+        self._log = CallLog(self._log_bytes)
+        self._waiter = waiter = self._loop.create_future()
+        self._send(number, call)
+        self._watchdog.add(self, deadline)
+        try:
+            return await waiter
+        finally:
+            self._watchdog.remove(self)
+            self._waiter = None
+            self._log = None
+
+    def _send(self, number: int, call: Call) -> None:
+        assert self._transport is not None
+        identity, meta, body = call.id.encode(), call.meta, call.body
+        fixed = INVOKE.pack(int(call.timeout_s * 1000), len(identity), len(meta))
+        header = HEADER.pack(12 + len(identity) + len(meta) + len(body), number, INVOKE_KIND)
+        queued, self._queued = self._queued, b""
+        self._started = perf_counter()
+        self._transport.write(b"".join((queued, header, fixed, identity, meta, body)))
+
+    def expire(self) -> None:
+        """The deadline of the running call is over."""
+        self._finish(Reply(Outcome.TIMEOUT))
+
+    def _finish(self, reply: Reply) -> None:
+        waiter, log = self._waiter, self._log
+        if waiter is None or waiter.done():
+            return
+        reply.duration_s = perf_counter() - self._started
+        assert self.outputs is not None
+        self.outputs.drain()
+        self.outputs.flush()
+        if log is not None and (log.lines or log.truncated):
+            reply.logs, reply.logs_truncated = log.lines, log.truncated
+        waiter.set_result(reply)
+
+    def collect(self, reply: Reply) -> None:
+        """Add what the guest's processes wrote until they were dead. Call once, after their end and before ``close``."""
+        assert self.outputs is not None
+        log = CallLog(self._log_bytes - sum(len(line.text) + 1 for line in reply.logs))
+        self._log = log
+        self.outputs.drain()
+        self.outputs.flush()
+        self._log = None
+        reply.logs = [*reply.logs, *log.lines]
+        reply.logs_truncated = reply.logs_truncated or log.truncated
+
+    def _take_output(self, level: str, raw: bytes) -> None:
+        if self._log is not None:
+            self._log.add(level, raw)
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._buffer:
+            size, number, kind = HEADER.unpack_from(data) if len(data) >= 9 else (0, 0, 0)
+            if kind and len(data) == size + 9:
+                self._frame(number, kind, data[9:])
+                return
+        self._buffer += data
+        self._parse()
+
+    def _parse(self) -> None:
+        buffer = self._buffer
+        start = 0
+        while len(buffer) - start >= 9 and not self.ended:
+            size, number, kind = HEADER.unpack_from(buffer, start)
+            if size > self._frame_max:
+                self._break()
+                return
+            if len(buffer) - start - 9 < size:
+                break
+            self._frame(number, kind, bytes(buffer[start + 9 : start + 9 + size]))
+            start += 9 + size
+        del buffer[:start]
+
+    def _frame(self, number: int, kind: int, payload: bytes) -> None:
+        if kind == RESULT:
+            self._result(number, payload)
+        elif kind == LOG:
+            if payload and number == self._number and self._log is not None:
+                self._log.add(LEVELS[payload[0]] if payload[0] < 3 else "info", payload[1:])
+        elif kind == READY and not self.ready.done():
+            self.ready.set_result(_version(payload))
+        else:
+            self._break()
+
+    def _result(self, number: int, payload: bytes) -> None:
+        if len(payload) < 5 or number != self._number or self._waiter is None:
+            self._break()
+            return
+        code = payload[0]
+        meta_end = 5 + int.from_bytes(payload[1:5], "little")
+        if code & 0x7F >= len(OUTCOMES) or meta_end > len(payload) or len(payload) - meta_end > self._result_bytes:
+            self._break()
+            return
+        outcome = OUTCOMES[code & 0x7F]
+        reusable = code < DO_NOT_REUSE and outcome is not Outcome.LOAD_ERROR
+        body = payload[meta_end:]
+        if outcome is Outcome.OK:
+            self._finish(Reply(outcome, body, payload[5:meta_end], reusable=reusable))
+        else:
+            self._finish(Reply(outcome, message=body.decode("utf-8", "replace"), reusable=reusable))
+
+    def _break(self) -> None:
+        """The guest does not keep to the protocol: nothing it says counts any more."""
+        self.ended = True
+        self._buffer.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        if not self.ready.done():
+            self.ready.set_exception(StartFailed("the runtime ended before it was ready"))
+            self.ready.exception()
+        self._finish(Reply(Outcome.EXITED))
+
+    def last_lines(self, logs: Sequence[LogLine], count: int = 20) -> list[str]:
+        return [line.text for line in logs[-count:]]
+
+    def close(self) -> None:
+        """Close the socket and the pipes. Idempotent."""
+        self.ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        if self.outputs is not None:
+            self.outputs.close()
+
+
+def _version(payload: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(payload, type=dict[str, str]).get("version", ""))
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return ""
