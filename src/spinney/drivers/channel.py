@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import cast
 
 import msgspec
 
@@ -33,7 +34,7 @@ WATCH_EVERY_S = 0.05
 
 
 class Watchdog:
-    """Expires calls whose deadline is over; one coarse timer for all of a driver's calls (a timer for each costs microseconds)."""
+    """Expires calls whose deadline is over; one coarse timer for all of a driver's calls, for a timer each costs microseconds."""
 
     def __init__(self) -> None:
         self._deadlines: dict[GuestChannel, float] = {}
@@ -132,7 +133,7 @@ class Outputs:
             loop.add_reader(fd, pipe.read)
 
     def drain(self, budget_bytes: int = 16 << 20) -> None:
-        """Read everything that was written before now; a pipe holds less than ``budget_bytes``, so a writer that never stops is cut."""
+        """Read all that was written before now; a pipe holds less than ``budget_bytes``, so an endless writer is cut."""
         ready = self._poll.poll(0)
         while ready and budget_bytes > 0 and not self._closed:
             more = [fd for fd, _ in ready if self._pipes[fd].read()]
@@ -207,7 +208,8 @@ class GuestChannel(asyncio.Protocol):
         outputs.forget()
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         self._log = CallLog(self._log_bytes)
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[Reply] = self._loop.create_future()
+        self._waiter = waiter
         self._send(number, call)
         self._watchdog.add(self, deadline)
         try:
@@ -260,8 +262,7 @@ class GuestChannel(asyncio.Protocol):
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no instances of it
 
     def data_received(self, data: bytes) -> None:
         if not self._buffer:

@@ -1,0 +1,160 @@
+"""Control groups: one parent for the server with the budget of all sandboxes, one group below it for each sandbox.
+
+The runtime makes a sandbox's group from the bundle; here it is measured, given new limits, emptied and removed. Two layouts
+exist on today's machines: version 1 (a tree per controller) and version 2 (one tree).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from typing import Any, Protocol
+
+from spinney.model import ResourceUsage
+from spinney.ports import Limits
+
+CPU_PERIOD_US = 100_000
+CPU_WEIGHT_V1 = 512
+CPU_WEIGHT_V2 = 50
+"""Half of a normal process's weight for all sandboxes together, so that the server answers while they are all busy."""
+
+REMOVE_TIMEOUT_S = 5.0
+
+
+class Cgroups(Protocol):
+    """What the driver needs of either layout. ``name`` is a sandbox's id; files are those of a kernel, never of a guest."""
+
+    version: int
+    controllers: frozenset[str]
+
+    def prepare(self, memory_bytes: int, pids: int) -> None:
+        """Make the parent group and set the budget of all sandboxes; 0 means none. May be repeated."""
+
+    def location(self, name: str) -> str:
+        """``linux.cgroupsPath`` of the bundle."""
+
+    def resources(self, limits: Limits) -> dict[str, Any]:
+        """``linux.resources`` of the bundle."""
+
+    def change(self, name: str, old: Limits, new: Limits) -> None:
+        """Put new limits on a living sandbox. Raises OSError."""
+
+    def oom_kills(self, name: str) -> int: ...
+
+    def usage(self, name: str) -> ResourceUsage: ...
+
+    def memory_bytes(self) -> int:
+        """What all sandboxes use, without file contents that the kernel can drop at any time."""
+
+    def names(self) -> set[str]: ...
+
+    def kill(self, name: str) -> int:
+        """Send SIGKILL to everything in a group; the number of processes that were there."""
+
+    def remove(self, name: str) -> None:
+        """Remove an emptied group; waits shortly while the kernel still takes it down. Raises OSError."""
+
+    def close(self) -> None:
+        """Remove the parent group when nothing is below it."""
+
+
+def cpu_quota_us(limits: Limits) -> int:
+    return max(1000, int(limits.cpus * CPU_PERIOD_US))
+
+
+def common_resources(limits: Limits) -> dict[str, Any]:
+    """What the runtime understands for both layouts; no device may be opened but those that it adds by itself."""
+    size = limits.memory_mb << 20
+    return {
+        "memory": {"limit": size, "swap": size},
+        "pids": {"limit": limits.pids},
+        "cpu": {"quota": cpu_quota_us(limits), "period": CPU_PERIOD_US},
+        "devices": [{"allow": False, "access": "rwm"}],
+    }
+
+
+def read_text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def read_number(path: str) -> int:
+    """The integer in a file; 0 when the file is gone or says ``max``."""
+    try:
+        return int(read_text(path))
+    except (OSError, ValueError):
+        return 0
+
+
+def read_fields(path: str) -> dict[str, int]:
+    """``name value`` lines; {} when the file is gone."""
+    try:
+        pairs = (line.split() for line in read_text(path).splitlines())
+        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+    except (OSError, ValueError):
+        return {}
+
+
+def write_text(path: str, text: str | int) -> None:
+    """One ``write`` to an existing file: a controller takes or refuses a value as a whole."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(text).encode())
+    finally:
+        os.close(fd)
+
+
+def list_groups(path: str) -> set[str]:
+    try:
+        with os.scandir(path) as entries:
+            return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+    except OSError:
+        return set()
+
+
+def list_pids(path: str) -> list[int]:
+    """Processes in a group and in all groups below it."""
+    pids: list[int] = []
+    for directory, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            pids += [int(pid) for pid in read_text(os.path.join(directory, "cgroup.procs")).split()]
+    return pids
+
+
+def kill_pids(pids: list[int]) -> int:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(pids)
+
+
+def remove_group(path: str) -> None:
+    """Remove a group and those below it, retrying while dying processes still count as members."""
+    deadline = time.monotonic() + REMOVE_TIMEOUT_S
+    pause_s = 0.0005
+    while True:
+        try:
+            _remove_tree(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+
+
+def _remove_tree(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        below = list_groups(path)
+        if error.errno != errno.EBUSY or not below:
+            raise
+        for name in below:
+            _remove_tree(os.path.join(path, name))
+        os.rmdir(path)

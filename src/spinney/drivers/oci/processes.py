@@ -1,0 +1,90 @@
+"""Processes of the host that belong to sandboxes: started without fork, watched through pidfds, reaped by the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+PR_SET_CHILD_SUBREAPER = 36
+FIRST_FREE_FD = 64
+"""Descriptors are moved here before a spawn, so that no ``dup2`` onto a low number destroys a later source."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Make orphans of our children our own children: a detached runtime leaves the sandbox's first process to us."""
+    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def spawn(argv: Sequence[str], descriptors: Sequence[int], environment: Mapping[str, str]) -> int:
+    """Start a program whose descriptors 0, 1, 2... are the given ones; the pid.
+
+    A session of its own keeps a Ctrl-C on the server's terminal away from it. Signals that Python ignores are put back: an
+    ignored SIGPIPE would be inherited by everything that runs in the sandbox.
+    """
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD) for fd in descriptors]
+    try:
+        return os.posix_spawn(
+            argv[0],
+            list(argv),
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(moved)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+        )
+    finally:
+        for fd in moved:
+            os.close(fd)
+
+
+class Child:
+    """A process whose parent we are. The loop reaps it the moment it ends; ``exit_code`` is 128 + signal for signals."""
+
+    def __init__(self, pid: int) -> None:
+        """Raises ChildProcessError when ``pid`` is not a child of ours (it has ended and been reaped already)."""
+        self.pid = pid
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError as error:
+            raise ChildProcessError(error.errno, "no such child") from error
+        try:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            os.close(self._pidfd)
+            raise
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._ended.result() if self._ended.done() else None
+
+    def _reap(self) -> None:
+        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if result is None:
+            return
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+        self._ended.set_result(code)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Signal it; nothing happens when it has ended."""
+        if not self._ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def wait(self, timeout_s: float | None = None) -> int | None:
+        """The exit code, or None when ``timeout_s`` passed first."""
+        if not self._ended.done():
+            await asyncio.wait((self._ended,), timeout=timeout_s)
+        return self.exit_code

@@ -1,0 +1,119 @@
+"""One living sandbox of the ``oci`` driver: its first process, its guest channel, its control group."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from spinney.drivers.channel import GuestChannel
+from spinney.drivers.oci.cgroups import Cgroups
+from spinney.drivers.oci.processes import Child
+from spinney.errors import SandboxDied, StartFailed, Unsupported
+from spinney.model import Call, Outcome, Reply, ResourceUsage
+from spinney.ports import Command, Limits, Load, Process, SandboxSpec
+
+EXIT_GRACE_S = 0.25
+"""How long a guest whose channel ended may take to die by itself: its own exit code says more than that of our kill."""
+
+KILLED = 137
+
+
+class OciSandbox:
+    """A Sandbox (see ports). Made by ``OciDriver.create``."""
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        task: str,
+        init: Child,
+        channel: GuestChannel,
+        cgroups: Cgroups,
+        remove: Callable[[str], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.id = spec.id
+        self._limits: Limits = spec.limits
+        self._task = task
+        self._init = init
+        self._channel = channel
+        self._cgroups = cgroups
+        self._remove = remove
+        self._oom_kills = 0
+        self._last_usage: ResourceUsage | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def load(self, load: Load) -> None:
+        try:
+            write_files(self._task, load.files)
+            self._cgroups.change(self.id, self._limits, load.limits)
+        except OSError as error:
+            raise StartFailed(f"the code could not be put into the sandbox: {error.strerror}") from error
+        self._limits = load.limits
+        self._channel.load(load.payload)
+
+    async def call(self, call: Call, deadline: float) -> Reply:
+        reply = await self._channel.call(call, deadline)
+        if reply.outcome is Outcome.EXITED or reply.outcome is Outcome.TIMEOUT:
+            await self._examine_end(reply)
+        return reply
+
+    async def _examine_end(self, reply: Reply) -> None:
+        """Make sure that everything inside is dead, and tell how it died."""
+        if reply.outcome is Outcome.EXITED:
+            await self._init.wait(EXIT_GRACE_S)
+        await self.kill()
+        self._channel.collect(reply)
+        if reply.outcome is Outcome.TIMEOUT:
+            return
+        reply.exit_code = self._init.exit_code
+        kills = self._cgroups.oom_kills(self.id)
+        if kills > self._oom_kills and reply.exit_code == KILLED:
+            reply.outcome = Outcome.OUT_OF_MEMORY
+        self._oom_kills = kills
+
+    async def kill(self) -> None:
+        """End the sandbox's first process; the kernel ends it only after every other process of its namespace is dead."""
+        self._init.kill()
+        await self._init.wait()
+
+    async def exec(self, command: Command) -> Process:
+        if self._init.exit_code is not None:
+            raise SandboxDied("the sandbox has ended", self._init.exit_code)
+        raise Unsupported("processes beside the guest are not available")
+
+    async def poll(self) -> int | None:
+        return self._init.exit_code
+
+    def usage(self) -> ResourceUsage:
+        return self._last_usage or self._cgroups.usage(self.id)
+
+    def state(self) -> dict[str, Any]:
+        return {"id": self.id, "pid": self._init.pid}
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self.kill()
+        self._last_usage = self._cgroups.usage(self.id)
+        self._channel.close()
+        await self._remove(self.id)
+
+
+def write_files(directory: str, files: Mapping[str, bytes]) -> None:
+    """Put plain files into a directory of the host's that no guest can write; they are visible to its sandbox at once."""
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name, content in files.items():
+            if not name or "/" in name or name in (".", ".."):
+                raise StartFailed("a file of the code has no plain name")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o444, dir_fd=directory_fd)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                os.fchmod(fd, 0o444)  # whatever the server's umask is
+    finally:
+        os.close(directory_fd)
