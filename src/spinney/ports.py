@@ -213,9 +213,19 @@ class Store(Protocol):
     async def get(self, kind: type[Noun], id: str) -> Noun | None: ...
 
     async def find(
-        self, kind: type[Noun], *, order: str = "", limit: int | None = None, offset: int = 0, **equals: Any
+        self,
+        kind: type[Noun],
+        *,
+        order: str = "",
+        limit: int | None = None,
+        offset: int = 0,
+        without: Collection[str] = (),
+        **equals: Any,
     ) -> list[Noun]:
-        """Those whose fields equal ``equals``; ``order`` is a field name, ``-`` in front for descending."""
+        """Those whose fields equal ``equals``; a list stands for any of its values (at most 500).
+
+        ``order`` is a field name, ``-`` in front for descending. Fields in ``without`` are not read and come back empty.
+        """
 
     async def replace(self, *nouns: msgspec.Struct, insert: Sequence[msgspec.Struct] = ()) -> None:
         """Overwrite rows by id, and insert others, in one transaction. Raises NotFound when a row to replace is gone, Conflict as insert."""
@@ -224,7 +234,7 @@ class Store(Protocol):
         """Also removes what belongs to it (a function's versions and executions). False when it was not there."""
 
     def write_executions(self, batch: Sequence[bytes]) -> None:
-        """Insert or overwrite executions from their JSON texts (msgspec arrays of Execution). Idempotent. Blocking: for the writer thread."""
+        """Insert or overwrite executions from their JSON texts (``msgspec.json.encode(execution)``). Idempotent. Blocking: for the writer thread."""
 
     async def prune_executions(self, function_id: str, keep: int, older_than: float | None = None) -> int:
         """Drop all finished executions of a function but the newest ``keep``, and those that started before ``older_than``."""

@@ -1,0 +1,145 @@
+"""Typed settings: a TOML file, then the environment, then flags; what is not known is an error.
+
+A setting ``group.name`` is ``name`` in the table ``[group]`` of the file and ``SPINNEY_GROUP_NAME`` in the environment.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.networks import IPvAnyNetwork
+
+from spinney.errors import Invalid
+
+PREFIX = "SPINNEY_"
+DIALECTS = ("impuls",)
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SandboxSettings(_Group):
+    """How sandboxes are made."""
+
+    runtime: str = "runc"
+    """OCI runtime: a name on the PATH or a path."""
+    run_dir: Path | None = None
+    """Where live sandboxes keep their files; a directory under /run by default."""
+    uid_base: Positive = 2_000_000_000
+    """First host uid and gid of the range that sandboxes' users are mapped to."""
+    memory_budget_mb: int = Field(0, ge=0)
+    """What all sandboxes together may use; 0 is 60 % of the machine's memory."""
+    cpus: float = Field(1.0, gt=0)
+    """CPU time one sandbox may use, in cores."""
+    starts_parallel: Positive = 4
+    """Sandboxes started at the same time."""
+    extra_memory_mb: int = Field(64, ge=0, le=64)
+    """Memory on top of a function's own limit, for the runtime itself."""
+
+
+class PoolSettings(_Group):
+    """How sandboxes are kept warm and how calls wait."""
+
+    stems_min: int = Field(1, ge=0)
+    """Booted sandboxes without code kept ready per runtime in use."""
+    stems_max: Positive = 8
+    """The most that are kept when a runtime is called for often."""
+    idle_s: float = Field(300.0, gt=0)
+    """A warm sandbox that nobody called for so long is closed."""
+    sandboxes_per_function: Positive = 64
+    queue_per_function: Positive = 256
+    queue_total: Positive = 4096
+    queue_wait_s: float = Field(60.0, gt=0)
+
+
+class ImpulsSettings(_Group):
+    """The Impuls API."""
+
+    network: bool = False
+    """Give functions a network behind NAT (public addresses only)."""
+    executions_kept: Positive = 1000
+    """Finished executions kept per function."""
+
+
+class Settings(_Group):
+    """Everything ``spinney serve`` can be told."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    data_dir: Path = Path("data")
+    root: Literal["impuls"] | None = None
+    isolation: Literal["auto", "oci", "microvm"] = "auto"
+    no_rate_limits: bool = False
+    egress_allow: tuple[IPvAnyNetwork, ...] = ()
+    admin_key: str | None = Field(None, min_length=16)
+    drain_s: float = Field(10.0, ge=0)
+    database_url: str | None = None
+    log_format: Literal["auto", "json", "console"] = "auto"
+    sandbox: SandboxSettings = SandboxSettings()
+    pool: PoolSettings = PoolSettings()
+    impuls: ImpulsSettings = ImpulsSettings()
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Merge the three sources; a later one wins.
+
+    Raises Invalid, with the name of the setting and the rule, for unknown names, wrong types and values out of range.
+    """
+    merged: dict[str, Any] = _read(file) if file else {}
+    for path, value in _from_environment(environment):
+        _put(merged, path, value)
+    for name, value in flags.items():
+        if value is not None:
+            merged[name] = value
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        text = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise Invalid(f"setting {name}: {text}", name) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise Invalid(f"config file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"config file {file}: {error}") from None
+
+
+def _names(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    known = {PREFIX + "_".join(path).upper(): path for path in _names(Settings)}
+    for variable, value in environment.items():
+        if variable.startswith(PREFIX):
+            if variable not in known:
+                raise Invalid(f"environment variable {variable}: unknown setting", variable)
+            yield known[variable], value
+
+
+def _put(merged: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+    table = merged
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+    table[path[-1]] = value

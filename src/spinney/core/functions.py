@@ -1,0 +1,133 @@
+"""Functions and their immutable versions: made, changed, removed; the index follows the store."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from spinney.core.index import Index, Target
+from spinney.errors import NotFound
+from spinney.model import Function, Version
+from spinney.ports import Clock, Store
+
+HEAVY = ("source", "environment")
+"""Fields of a version that stay in the store until a sandbox or a reader needs them."""
+
+LOAD_CHUNK = 500
+
+
+class Functions:
+    """The one place that writes functions and versions. ``retire`` is told of every version that no new call may use."""
+
+    def __init__(self, store: Store, index: Index, clock: Clock, retire: Callable[[str], None]) -> None:
+        self._store = store
+        self._index = index
+        self._clock = clock
+        self._retire = retire
+        self._writing = asyncio.Lock()
+        self._last_time = 0.0
+
+    async def open(self) -> None:
+        """Fill the index from the store."""
+        functions = {function.version_id: function for function in await self._store.find(Function)}
+        ids = list(functions)
+        for start in range(0, len(ids), LOAD_CHUNK):
+            for version in await self._store.find(Version, without=HEAVY, id=ids[start : start + LOAD_CHUNK]):
+                self._index.put(Target(functions[version.id], version))
+        self._last_time = max((function.updated_at for function in functions.values()), default=0.0)
+
+    async def create(
+        self,
+        *,
+        account_id: str,
+        dialect: str,
+        name: str,
+        version: Mapping[str, Any],
+        description: str = "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> tuple[Function, Version]:
+        """Store a new function with version 1; ``version`` holds the fields of Version that the caller decides.
+
+        Raises Conflict when the name is taken in this account and dialect, Unavailable.
+        """
+        async with self._writing:
+            now = self._now()
+            function_id, version_id = str(uuid.uuid4()), str(uuid.uuid4())
+            function = Function(
+                id=function_id,
+                account_id=account_id,
+                dialect=dialect,
+                name=name,
+                version_id=version_id,
+                created_at=now,
+                updated_at=now,
+                description=description,
+                settings=settings or {},
+            )
+            first = Version(id=version_id, function_id=function_id, number=1, created_at=now, **version)
+            await self._store.insert(function, first)
+            self._index.put(_target(function, first))
+            return function, first
+
+    async def get(self, target: Target) -> tuple[Function, Version]:
+        """A function with the whole of its current version. Raises NotFound when it has gone meanwhile."""
+        return target.function, await self.version(target)
+
+    async def version(self, target: Target) -> Version:
+        """The version with source and environment. Raises NotFound."""
+        version = await self._store.get(Version, target.version.id)
+        if version is None:
+            raise NotFound(f"function '{target.function.name}' not found")
+        return version
+
+    async def update(
+        self,
+        function_id: str,
+        *,
+        version: Mapping[str, Any],
+        description: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> tuple[Function, Version]:
+        """Make a new version from the current one and the fields in ``version``; the next call uses it. Raises NotFound, Unavailable."""
+        async with self._writing:
+            target = self._index.get_function(function_id)
+            if target is None:
+                raise NotFound("the function is gone")
+            now = self._now()
+            current = await self.version(target)
+            successor = msgspec.structs.replace(
+                current, id=str(uuid.uuid4()), number=current.number + 1, created_at=now, **version
+            )
+            function = msgspec.structs.replace(
+                target.function,
+                version_id=successor.id,
+                updated_at=now,
+                description=target.function.description if description is None else description,
+                settings=target.function.settings if settings is None else settings,
+            )
+            await self._store.replace(function, insert=[successor])
+            self._index.put(_target(function, successor))
+            self._retire(current.id)
+            return function, successor
+
+    async def delete(self, target: Target) -> None:
+        """Remove a function, its versions and its history. Raises NotFound when another was faster."""
+        async with self._writing:
+            current = self._index.get_function(target.function.id)
+            if current is None or not await self._store.delete(Function, target.function.id):
+                raise NotFound(f"function '{target.function.name}' not found")
+            self._index.remove(current)
+            self._retire(current.id)
+
+    def _now(self) -> float:
+        """The time, later by a millisecond at least than any that was given before: updates and the order of creation show it."""
+        self._last_time = max(round(self._clock.now(), 3), round(self._last_time + 0.001, 3))
+        return self._last_time
+
+
+def _target(function: Function, version: Version) -> Target:
+    return Target(function, msgspec.structs.replace(version, source="", environment={}))

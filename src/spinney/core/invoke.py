@@ -1,0 +1,66 @@
+"""One call of one function: a warm sandbox when there is one, and a Reply whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from spinney.core.index import Target
+from spinney.core.pool import Pool
+from spinney.core.record import Records
+from spinney.errors import Busy, Error, Unsupported
+from spinney.model import Call, Outcome, Reply
+from spinney.ports import Runtime
+
+LAST_LINES = 50
+
+
+class Invoker:
+    """Runs calls. The only way from a dialect to a sandbox."""
+
+    def __init__(self, pool: Pool, records: Records, runtimes: Mapping[str, Runtime]) -> None:
+        self._pool = pool
+        self._records = records
+        self._runtimes = runtimes
+        self._loop = asyncio.get_running_loop()
+
+    async def invoke(self, target: Target, call: Call, trigger: str) -> Reply:
+        """Run ``call`` on ``target`` and say how it ended; the caller records it (``Records.end``) before it answers anyone.
+
+        Failures are Replies. Only cancellation raises, and then the sandbox is gone and nothing is recorded.
+        """
+        self._records.begin(target, call, trigger)
+        slot = self._pool.take(target.id)
+        try:
+            if slot is None:
+                slot = await self._pool.acquire(target)
+            reply = await slot.sandbox.call(call, self._loop.time() + call.timeout_s)
+        except Error as error:
+            if slot is not None:
+                self._pool.drop(slot)
+            return _not_run(error)
+        except BaseException:
+            self._records.abandon(call.id)
+            if slot is not None:
+                self._pool.drop(slot)
+            raise
+        if reply.reusable:
+            self._pool.give(slot)
+        else:
+            self._pool.drop(slot)
+            if reply.outcome is Outcome.EXITED and reply.exit_code is not None:
+                self._explain(target, reply, reply.exit_code)
+        return reply
+
+    def _explain(self, target: Target, reply: Reply, exit_code: int) -> None:
+        """Let the language say what its own way of dying means."""
+        lines = [line.text for line in reply.logs[-LAST_LINES:]]
+        reply.outcome = self._runtimes[target.version.runtime].explain(exit_code, lines)
+
+
+def _not_run(error: Error) -> Reply:
+    if isinstance(error, Busy):
+        return Reply(Outcome.BUSY, message=error.message)
+    if isinstance(error, Unsupported):
+        return Reply(Outcome.UNAVAILABLE, message=error.message)
+    return Reply(Outcome.NOT_STARTED, message=error.message)

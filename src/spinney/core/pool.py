@@ -1,0 +1,362 @@
+"""Warm sandboxes and the calls that wait for them.
+
+``take``, ``give`` and ``drop`` are synchronous and do no I/O. Starting, expiring and closing happen in tasks of their own. The only
+state is, per version, a deque of idle sandboxes and a deque of waiting calls (a Line), and per runtime a shelf of stems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import structlog
+
+from spinney.core.index import Target
+from spinney.core.stems import Kind, Stems
+from spinney.errors import Busy, Error, StartFailed
+from spinney.ports import Driver, Load, Sandbox
+
+log = structlog.get_logger("spinney.pool")
+
+TICK_S = 0.05
+MEASURE_EVERY_S = 1.0
+UNKNOWN_STARTS_MAX = 4
+"""Sandboxes started at once for a version whose calls have not shown yet how long they take."""
+SMOOTHING = 0.1
+BUSY = "no capacity to run the function"
+STOPPING = "the server is shutting down"
+
+
+class Slot:
+    """A sandbox in the pool's books."""
+
+    __slots__ = ("line", "sandbox", "since", "taken_at")
+
+    def __init__(self, sandbox: Sandbox, line: Line) -> None:
+        self.sandbox = sandbox
+        self.line = line
+        self.since = 0.0
+        self.taken_at = 0.0
+
+
+class Line:
+    """One version: its idle sandboxes, and the calls that wait for one."""
+
+    __slots__ = ("busy", "idle", "kind", "mean_s", "retired", "starting", "target", "waiting")
+
+    def __init__(self, target: Target, kind: Kind) -> None:
+        self.target = target
+        self.kind = kind
+        self.idle: deque[Slot] = deque()
+        self.waiting: deque[tuple[asyncio.Future[Slot], float]] = deque()
+        self.busy = 0
+        self.starting = 0
+        self.mean_s: float | None = None
+        self.retired = False
+
+    @property
+    def live(self) -> int:
+        return len(self.idle) + self.busy + self.starting
+
+
+class PoolLimits:
+    """Bounds, all of them: sandboxes and waiting calls per version and in total, seconds, bytes."""
+
+    __slots__ = ("budget_bytes", "idle_s", "queue_per_version", "queue_total", "queue_wait_s", "sandboxes_per_version")
+
+    def __init__(
+        self,
+        *,
+        budget_bytes: int,
+        idle_s: float = 300.0,
+        sandboxes_per_version: int = 64,
+        queue_per_version: int = 256,
+        queue_total: int = 4096,
+        queue_wait_s: float = 60.0,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self.idle_s = idle_s
+        self.sandboxes_per_version = sandboxes_per_version
+        self.queue_per_version = queue_per_version
+        self.queue_total = queue_total
+        self.queue_wait_s = queue_wait_s
+
+
+class Pool:
+    """Owns every sandbox that serves functions."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        stems: Stems,
+        limits: PoolLimits,
+        kind_of: Callable[[Target], Kind],
+        loader: Callable[[Target], Awaitable[Load]],
+    ) -> None:
+        self._driver = driver
+        self._stems = stems
+        self._limits = limits
+        self._kind_of = kind_of
+        self._loader = loader
+        self._lines: dict[str, Line] = {}
+        self._queued = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._measured_bytes = 0
+        self._unmeasured_bytes = 0
+        self._closed = False
+
+    # -- the hot path --------------------------------------------------------------------------------------------------
+
+    def take(self, version_id: str) -> Slot | None:
+        """An idle sandbox of this version, or None; then ``acquire`` gets one."""
+        line = self._lines.get(version_id)
+        if line is None or not line.idle:
+            return None
+        slot = line.idle.pop()
+        line.busy += 1
+        slot.taken_at = monotonic()
+        return slot
+
+    def give(self, slot: Slot) -> None:
+        """Take back a sandbox that can serve again."""
+        line = slot.line
+        now = monotonic()
+        took = now - slot.taken_at
+        mean = line.mean_s
+        line.mean_s = took if mean is None else mean + SMOOTHING * (took - mean)
+        self._offer(slot, now)
+
+    def _offer(self, slot: Slot, now: float) -> None:
+        """To the call that waits longest, or among the idle, or away when nobody may use it any more."""
+        line = slot.line
+        waiter = self._next(line)
+        if waiter is not None:
+            slot.taken_at = now
+            waiter.set_result(slot)
+            return
+        line.busy -= 1
+        if line.retired or self._closed:
+            self._close(slot)
+        else:
+            slot.since = now
+            line.idle.append(slot)
+
+    def _next(self, line: Line) -> asyncio.Future[Slot] | None:
+        """The call that has waited longest and whose caller is still there, taken off the queue."""
+        while line.waiting:
+            waiter, _ = line.waiting.popleft()
+            self._queued -= 1
+            if not waiter.done():
+                return waiter
+        return None
+
+    def drop(self, slot: Slot) -> None:
+        """A sandbox that may not serve again: closed in the background."""
+        slot.line.busy -= 1
+        self._close(slot)
+        self._serve(slot.line)
+
+    async def acquire(self, target: Target) -> Slot:
+        """A sandbox for a call that found none idle: waits for a busy one, or starts one, whichever is sooner.
+
+        Raises Busy, StartFailed, Unsupported. Callers are served in order of arrival.
+        """
+        line = self._line(target)
+        if self._closed:
+            raise Busy(STOPPING)
+        if len(line.waiting) >= self._limits.queue_per_version or self._queued >= self._limits.queue_total:
+            raise Busy(BUSY)
+        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        line.waiting.append((waiter, monotonic()))
+        self._queued += 1
+        self._serve(line)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.give(waiter.result())
+            raise
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def _line(self, target: Target) -> Line:
+        line = self._lines.get(target.id)
+        if line is None:
+            line = self._lines[target.id] = Line(target, self._kind_of(target))
+        return line
+
+    def _serve(self, line: Line) -> None:
+        """Start a sandbox for the calls that wait, when that is sooner than waiting for the busy ones."""
+        if line.starting < len(line.waiting) and self._worth_starting(line):
+            self._start(line)
+
+    def _worth_starting(self, line: Line) -> bool:
+        if line.live >= self._limits.sandboxes_per_version:
+            return False
+        if line.busy + line.starting == 0:
+            return True
+        if line.mean_s is None:
+            return line.starting < UNKNOWN_STARTS_MAX
+        expected_s = len(line.waiting) * line.mean_s / (line.busy + line.starting)
+        return expected_s > self._stems.start_s(line.kind.key)
+
+    def _start(self, line: Line) -> None:
+        if not self._room(line.kind.launch.idle_mb << 20):
+            return
+        line.starting += 1
+        self._unmeasured_bytes += line.kind.launch.idle_mb << 20
+        self._spawn(self._start_one(line))
+
+    async def _start_one(self, line: Line) -> None:
+        try:
+            sandbox = await self._make(line)
+        except Error as error:
+            self._fail_one(line, error)
+        except Exception:
+            log.exception("a sandbox could not be started")
+            self._fail_one(line, StartFailed("internal error"))
+        else:
+            line.busy += 1
+            self._offer(Slot(sandbox, line), monotonic())
+        finally:
+            line.starting -= 1
+            self._forget(line)
+
+    async def _make(self, line: Line) -> Sandbox:
+        """A stem, or a new sandbox when none is ready, with the version's code in it."""
+        load = await self._loader(line.target)
+        sandbox = await self._stems.take(line.kind)
+        try:
+            sandbox.load(load)
+        except BaseException:
+            await sandbox.close()
+            raise
+        return sandbox
+
+    def _fail_one(self, line: Line, error: Error) -> None:
+        waiter = self._next(line)
+        if waiter is not None:
+            waiter.set_exception(error)
+
+    # -- room ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all sandboxes use: measured lately, plus what those started since are expected to."""
+        return self._measured_bytes + self._unmeasured_bytes
+
+    def _room(self, wanted_bytes: int) -> bool:
+        """Whether so much more fits into the budget, after closing idle sandboxes when it must be."""
+        while self.memory_bytes + wanted_bytes > self._limits.budget_bytes:
+            if not self._evict():
+                return False
+        return True
+
+    def _evict(self) -> bool:
+        """Close the sandbox that has been idle longest; False when none is."""
+        oldest = min((line for line in self._lines.values() if line.idle), key=lambda line: line.idle[0].since, default=None)
+        if oldest is None:
+            return False
+        self._close(oldest.idle.popleft())
+        self._measured_bytes = max(0, self._measured_bytes - (oldest.kind.launch.idle_mb << 20))
+        self._forget(oldest)
+        return True
+
+    # -- the background ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look after the pool until cancelled: waiting calls, idle sandboxes, memory."""
+        measured_at = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = monotonic()
+            for line in list(self._lines.values()):
+                if line.waiting:
+                    self._attend(line, now)
+            if now - measured_at >= MEASURE_EVERY_S:
+                measured_at = now
+                self._measure()
+                self._expire(now)
+
+    def _attend(self, line: Line, now: float) -> None:
+        """Fail calls that have waited too long, and start more when those that wait have done so for longer than a start takes."""
+        while line.waiting and now - line.waiting[0][1] > self._limits.queue_wait_s:
+            self._fail_one(line, Busy(BUSY))
+        if not line.waiting:
+            self._forget(line)
+            return
+        waited_s = now - line.waiting[0][1]
+        if line.live == 0 or waited_s > self._stems.start_s(line.kind.key):
+            free = min(self._limits.sandboxes_per_version - line.live, len(line.waiting) - line.starting, UNKNOWN_STARTS_MAX)
+            for _ in range(free - line.starting):
+                self._start(line)
+
+    def _measure(self) -> None:
+        self._measured_bytes = self._driver.memory_bytes()
+        starting = sum(line.starting * line.kind.launch.idle_mb for line in self._lines.values())
+        self._unmeasured_bytes = starting << 20
+        while self.memory_bytes > self._limits.budget_bytes and self._evict():
+            pass
+
+    def _expire(self, now: float) -> None:
+        oldest = now - self._limits.idle_s
+        for line in list(self._lines.values()):
+            while line.idle and line.idle[0].since < oldest:
+                self._close(line.idle.popleft())
+            self._forget(line)
+
+    def retire(self, version_id: str) -> None:
+        """No new call will use this version: close what is idle now and the rest when it comes back."""
+        line = self._lines.get(version_id)
+        if line is None:
+            return
+        line.retired = True
+        while line.idle:
+            self._close(line.idle.popleft())
+        self._forget(line)
+
+    def _forget(self, line: Line) -> None:
+        if not line.live and not line.waiting:
+            self._lines.pop(line.target.id, None)
+
+    def _close(self, slot: Slot) -> None:
+        self._spawn(_close_quietly(slot.sandbox))
+        if slot.line.retired:
+            self._forget(slot.line)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Close every sandbox that is not serving a call, and wait for those that are being started or closed."""
+        self._closed = True
+        for line in list(self._lines.values()):
+            while line.waiting:
+                self._fail_one(line, Busy(STOPPING))
+            while line.idle:
+                self._close(line.idle.popleft())
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- figures -------------------------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """How many sandboxes are idle, busy and starting, and how many calls wait."""
+        lines = self._lines.values()
+        return {
+            "idle": sum(len(line.idle) for line in lines),
+            "busy": sum(line.busy for line in lines),
+            "starting": sum(line.starting for line in lines),
+            "waiting": self._queued,
+        }
+
+
+async def _close_quietly(sandbox: Sandbox) -> None:
+    try:
+        await sandbox.close()
+    except Exception:
+        log.exception("a sandbox could not be closed", sandbox=sandbox.id)

@@ -1,0 +1,158 @@
+"""What happened: every call leaves an Execution that no crash of the server can lose once its caller has an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import time
+
+import msgspec
+import structlog
+
+from spinney.core.index import Index, Target
+from spinney.errors import Unavailable
+from spinney.model import Call, Execution, Status
+from spinney.ports import Journal, Store
+
+log = structlog.get_logger("spinney.record")
+
+LONG_CALL_S = 0.5
+"""A call that runs longer is journalled as running, so that a restart can say what became of it."""
+RETENTION_FIRST_S = 300.0
+RETENTION_EVERY_S = 3600.0
+INTERRUPTED = "interrupted by server restart"
+
+
+class Running(msgspec.Struct):
+    """A call between its start and its record."""
+
+    call: Call
+    target: Target
+    trigger: str
+    started_at: float
+    journalled: bool = False
+
+
+class Records:
+    """Executions: running ones in memory, finished ones in the journal and then the store."""
+
+    def __init__(self, store: Store, journal: Journal, index: Index, tier: str, keep: dict[str, int]) -> None:
+        self._store = store
+        self._journal = journal
+        self._index = index
+        self._keep = keep
+        self._encode = msgspec.json.Encoder().encode
+        self.tier = tier
+        self.running: dict[str, Running] = {}
+
+    # -- the hot path --------------------------------------------------------------------------------------------------
+
+    def begin(self, target: Target, call: Call, trigger: str) -> Running:
+        """A call is about to run; ``end`` or ``abandon`` must follow."""
+        running = self.running[call.id] = Running(call, target, trigger, time())
+        return running
+
+    def abandon(self, execution_id: str) -> None:
+        """The call ended without an answer to record (its task was cancelled)."""
+        self.running.pop(execution_id, None)
+
+    def end(self, execution: Execution) -> None:
+        """Keep what became of a call. When this returns, a killed server does not lose it. Raises Unavailable."""
+        self.running.pop(execution.id, None)
+        self._journal.append(self._encode(execution))
+
+    async def room(self) -> None:
+        """Wait while the writer is too far behind. Call before work whose end must be recorded."""
+        if self._journal.full():
+            await self._journal.room()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def get(self, execution_id: str) -> Execution | None:
+        """One execution, with everything that was recorded before this call."""
+        running = self.running.get(execution_id)
+        if running is not None:
+            return self._running(running)
+        await self._journal.flush()
+        return await self._store.get(Execution, execution_id)
+
+    async def find(
+        self, function_id: str, *, status: Sequence[str] = (), trigger: str | None = None, limit: int = 50, offset: int = 0
+    ) -> list[Execution]:
+        """A function's executions, newest first, the running ones among them."""
+        await self._journal.flush()
+        running = {
+            run.call.id: self._running(run)
+            for run in self.running.values()
+            if run.target.function.id == function_id and (not trigger or run.trigger == trigger)
+        }
+        shown = list(running.values()) if not status or Status.RUNNING in status else []
+        rows = await self._store.find_executions(
+            function_id, status=status, trigger=trigger, limit=limit + offset if shown else limit, offset=0 if shown else offset
+        )
+        if not running:
+            return rows
+        merged = sorted([*shown, *(row for row in rows if row.id not in running)], key=lambda row: row.started_at, reverse=True)
+        return merged[offset : offset + limit] if shown else merged
+
+    def _running(self, run: Running) -> Execution:
+        return Execution(
+            id=run.call.id,
+            function_id=run.target.function.id,
+            version_id=run.target.id,
+            account_id=run.target.function.account_id,
+            trigger=run.trigger,
+            status=Status.RUNNING,
+            started_at=run.started_at,
+            tier=self.tier,
+        )
+
+    # -- asynchronous work ---------------------------------------------------------------------------------------------
+
+    async def enqueue(self, execution: Execution) -> None:
+        """Keep a call that shall run later; it is in the store when this returns. Raises Unavailable."""
+        self._journal.append(self._encode(execution))
+        await self._journal.flush()
+
+    def mark_running(self, execution: Execution) -> None:
+        """From now on a restart will not run it again. Raises Unavailable."""
+        self._journal.append(self._encode(execution))
+
+    # -- the background ------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> list[Execution]:
+        """After a start: executions that had begun are failed as interrupted; those that had not are returned, oldest first."""
+        for execution in await self._store.find(Execution, status=Status.RUNNING):
+            execution.status, execution.error = Status.ERROR, INTERRUPTED
+            execution.status_code, execution.finished_at = 500, time()
+            execution.logs = f"{execution.logs}\n[ERROR] {INTERRUPTED}".lstrip()
+            self._journal.append(self._encode(execution))
+        await self._journal.flush()
+        return await self._store.find(Execution, status=Status.QUEUED, order="started_at")
+
+    async def run(self) -> None:
+        """Journal long calls as running and keep histories within bounds, until cancelled."""
+        next_retention = time() + RETENTION_FIRST_S
+        while True:
+            await asyncio.sleep(LONG_CALL_S / 2)
+            try:
+                self._journal_long_calls()
+                if time() >= next_retention:
+                    next_retention = time() + RETENTION_EVERY_S
+                    await self.retain()
+            except Unavailable as error:
+                log.warning("records wait for the store", reason=error.message)
+
+    def _journal_long_calls(self) -> None:
+        began_before = time() - LONG_CALL_S
+        for run in self.running.values():
+            if not run.journalled and run.started_at < began_before:
+                self._journal.append(self._encode(self._running(run)))
+                run.journalled = True
+
+    async def retain(self) -> None:
+        """Drop what is beyond each function's bound."""
+        for target in self._index:
+            keep = self._keep.get(target.function.dialect)
+            if keep is not None:
+                await self._store.prune_executions(target.function.id, keep)

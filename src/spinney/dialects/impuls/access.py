@@ -1,0 +1,83 @@
+"""Who may call Impuls: tokens everywhere but on a loopback bind, and a guard against web pages there (contract 1)."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from spinney.core.kernel import ANONYMOUS, Caller, Kernel
+from spinney.errors import Denied
+from spinney.http.wire import Scope
+
+REQUIRED = "authentication required"
+
+
+class RequestHeaders:
+    """The four headers that decide, found in one pass."""
+
+    __slots__ = ("authorization", "encoding", "host", "origin")
+
+    def __init__(self, scope: Scope) -> None:
+        self.authorization = self.host = self.origin = self.encoding = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                self.host = value
+            elif name == b"authorization":
+                self.authorization = value
+            elif name == b"origin":
+                self.origin = value
+            elif name == b"content-encoding":
+                self.encoding = value
+
+
+async def identify(kernel: Kernel, scope: Scope, headers: RequestHeaders) -> Caller:
+    """The caller of a request under /api/v1. Raises Denied."""
+    secret = bearer(headers.authorization)
+    if secret is not None:
+        caller = kernel.tokens.authenticate(secret)
+        if caller is None:
+            raise await kernel.tokens.refuse(scope["client"][0] if scope.get("client") else "")
+        return caller
+    if not kernel.open_access or not local_host(headers.host) or (headers.origin and not same_origin(headers)):
+        raise Denied(REQUIRED)
+    return ANONYMOUS
+
+
+def bearer(authorization: bytes) -> str | None:
+    """The secret of a Bearer credential, "" when it is empty; None for no header or another scheme."""
+    if not authorization:
+        return None
+    scheme, _, secret = authorization.partition(b" ")
+    return secret.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
+
+
+@lru_cache(maxsize=1024)
+def local_host(host: bytes) -> bool:
+    """Whether a Host header names this machine in a way no foreign name can: localhost, *.localhost, a loopback address."""
+    name = split_port(host.decode("latin-1"))[0].lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def split_port(authority: str) -> tuple[str, str]:
+    """Host without brackets, and port or ""."""
+    if authority.startswith("["):
+        name, _, rest = authority[1:].partition("]")
+        return name, rest.removeprefix(":")
+    name, _, port = authority.partition(":")
+    return name, port
+
+
+def same_origin(headers: RequestHeaders) -> bool:
+    """Whether the Origin's host and port are those of the Host header; ``null`` never is."""
+    scheme, separator, authority = headers.origin.decode("latin-1").lower().partition("://")
+    if not separator:
+        return False
+    default = {"http": "80", "https": "443"}.get(scheme, "")
+    origin_name, origin_port = split_port(authority)
+    name, port = split_port(headers.host.decode("latin-1").lower())
+    return (origin_name, origin_port or default) == (name, port or default)

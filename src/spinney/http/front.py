@@ -1,0 +1,133 @@
+"""The ASGI front: hot routes by trie, everything else to the dialects' own applications, and the server's own two pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+from urllib.parse import unquote
+
+import structlog
+
+from spinney.http.trie import Handler, Trie
+from spinney.http.wire import ASGIApp, ClientGone, Receive, Scope, Send, send_bytes, send_json
+
+log = structlog.get_logger("spinney.http")
+
+SLASH = "\udc2f"
+"""Stands for a percent-encoded slash inside one path segment while a framework routes it; no decoded path can hold it."""
+
+
+class Mounted(Protocol):
+    """What the front needs of a dialect."""
+
+    name: str
+
+    def error_body(self, status: int, message: str) -> bytes:
+        """The dialect's own shape of an error, for faults that no handler of its own has seen."""
+
+
+class Front:
+    """One ASGI application. ``ready`` says why the server cannot serve yet, or None when it can."""
+
+    def __init__(self, ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
+        self._trie = Trie()
+        self._apps: dict[str, tuple[Mounted, ASGIApp, str]] = {}
+        self._root: tuple[Mounted, ASGIApp, str] | None = None
+        self._ready = ready
+        self._metrics = metrics
+        self.draining = False
+
+    def mount(self, dialect: Mounted, hot: Mapping[tuple[str, str], Handler], app: ASGIApp, *, root: bool = False) -> None:
+        """Serve a dialect under its name, and at ``/`` too when ``root``. Raises ValueError on a name or route twice."""
+        if dialect.name in self._apps:
+            raise ValueError(f"two dialects named {dialect.name}")
+        prefix = f"/{dialect.name}"
+        self._apps[dialect.name] = (dialect, app, prefix)
+        if root:
+            self._root = (dialect, app, "")
+        for (method, path), handler in hot.items():
+            self._trie.add(method, prefix + path, handler)
+            if root:
+                self._trie.add(method, path, handler)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raw_path = scope["raw_path"].decode("latin-1")
+            found = self._trie.match(scope["method"], raw_path)
+            if found is not None and self._ready() is None:
+                await self._guarded(found[0](scope, receive, send, found[1]), scope, send)
+            else:
+                await self._guarded(self._dispatch(scope, receive, send, raw_path), scope, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+
+    async def _guarded(self, work: object, scope: Scope, send: Send) -> None:
+        """The last net: no fault of ours shows more than its status."""
+        try:
+            await work  # type: ignore[misc]
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("a request failed", method=scope["method"], path=scope["path"])
+            try:
+                await self.refuse(scope, send, 500, "internal server error")
+            except RuntimeError:
+                return  # the response had begun: the connection is closed by the server below
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send, raw_path: str) -> None:
+        if raw_path == "/healthz":
+            await self._healthz(scope, send)
+            return
+        if raw_path == "/metrics" and scope["method"] == "GET":
+            body = self._metrics()
+            await send_bytes(send, 200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], body)
+            return
+        found = self._find(raw_path)
+        reason = self._ready()
+        if found is None:
+            await self.refuse(scope, send, 404, "not found")
+        elif reason is not None:
+            await self.refuse(scope, send, 503, reason)
+        else:
+            _, app, prefix = found
+            _route(scope, raw_path, prefix)
+            await app(scope, receive, send)
+
+    def _find(self, raw_path: str) -> tuple[Mounted, ASGIApp, str] | None:
+        return self._apps.get(raw_path.split("/", 2)[1] if "/" in raw_path else "") or self._root
+
+    async def _healthz(self, scope: Scope, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await send_json(send, 405, {"error": "method not allowed"}, [(b"allow", b"GET, HEAD")])
+            return
+        reason = self._ready()
+        if reason is None:
+            await send_json(send, 200, {"status": "ok"})
+        else:
+            await send_json(send, 503, {"status": "unavailable", "reason": reason})
+
+    async def refuse(self, scope: Scope, send: Send, status: int, message: str) -> None:
+        """An error in the shape of the dialect that the path belongs to."""
+        body = self.error_body(scope["raw_path"].decode("latin-1"), status, message)
+        await send_bytes(send, status, [(b"content-type", b"application/json")], body)
+
+    def error_body(self, raw_path: str, status: int, message: str) -> bytes:
+        found = self._find(raw_path)
+        return found[0].error_body(status, message) if found else b'{"error":true,"message":"%s"}' % message.encode()
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw_path = scope["raw_path"].decode("latin-1")
+        found = self._find(raw_path)
+        if found is None or self._ready() is not None:
+            await receive()
+            await send({"type": "websocket.close", "code": 1013})
+            return
+        _route(scope, raw_path, found[2])
+        await found[1](scope, receive, send)
+
+
+def _route(scope: Scope, raw_path: str, prefix: str) -> None:
+    """Point the scope at a mounted application; an encoded slash stays inside its segment."""
+    scope["root_path"] = prefix
+    if "%2f" in raw_path.lower():
+        scope["path"] = "/".join(unquote(segment).replace("/", SLASH) for segment in raw_path.split("/"))

@@ -1,0 +1,55 @@
+"""A segment trie: finds a hot route among hundreds in well under a microsecond, without a regular expression."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from spinney.http.wire import Receive, Scope, Send
+
+Handler = Callable[[Scope, Receive, Send, list[str]], Awaitable[None]]
+"""A raw ASGI handler that also gets the route's parameters, percent-decoded, in order."""
+
+
+class _Node:
+    __slots__ = ("children", "handlers", "parameter")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.handlers: dict[str, Handler] = {}
+
+
+class Trie:
+    """Routes of literal segments and ``{parameters}``; a literal wins over a parameter."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Raises ValueError when the route is there already."""
+        node = self._root
+        for segment in path.split("/")[1:]:
+            if segment.startswith("{"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.children.setdefault(segment, _Node())
+        if method in node.handlers:
+            raise ValueError(f"two handlers for {method} {path}")
+        node.handlers[method] = handler
+
+    def match(self, method: str, raw_path: str) -> tuple[Handler, list[str]] | None:
+        """The handler for a path as it came over the wire (still percent-encoded), and its parameters."""
+        node = self._root
+        parameters: list[str] = []
+        for segment in raw_path.split("/")[1:]:
+            child = node.children.get(segment)
+            if child is None:
+                child = node.parameter
+                if child is None or not segment:
+                    return None
+                parameters.append(unquote(segment) if "%" in segment else segment)
+            node = child
+        handler = node.handlers.get(method)
+        return None if handler is None else (handler, parameters)

@@ -1,0 +1,146 @@
+"""What every dialect needs of HTTP and JSON: bodies within limits, strict JSON, answers in two ASGI messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+DEPTH_MAX = 512
+JSON_TYPE = (b"content-type", b"application/json")
+
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_DEPTH_MAP = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class BodyTooLarge(Exception):
+    """More bytes than allowed; ``drained`` when the rest was read, so that an answer will be seen."""
+
+    def __init__(self, drained: bool) -> None:
+        super().__init__("body too large")
+        self.drained = drained
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class NotJSON(ValueError):
+    """Not the JSON that is asked for; the text says why."""
+
+
+async def read_body(receive: Receive, limit: int, drain: int = 0) -> bytes:
+    """The whole body, at most ``limit`` bytes. Raises BodyTooLarge after reading up to ``drain`` bytes, ClientGone."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLarge(True)
+        return body
+    return await _read_parts(message, receive, limit, drain)
+
+
+async def _read_parts(message: Message, receive: Receive, limit: int, drain: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= limit:
+            parts.append(part)
+        elif size > drain:
+            raise BodyTooLarge(False)
+        else:
+            parts.clear()
+        if not message.get("more_body"):
+            if size > limit:
+                raise BodyTooLarge(True)
+            return b"".join(parts)
+        message = await receive()
+
+
+def check_json(raw: bytes) -> None:
+    """Raise NotJSON unless ``raw`` is one strict JSON text in UTF-8, at most 512 levels deep.
+
+    Lone surrogate escapes are allowed. Nothing is built from the text: a small event costs a tenth of a microsecond.
+    """
+    try:
+        _check(raw)
+        if not raw.isascii():
+            raw.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _check_slowly(raw)
+        return
+    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
+        _check_depth(raw)
+
+
+def _check_slowly(raw: bytes) -> None:
+    """What the fast check refuses is wrong, or holds lone surrogate escapes."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise NotJSON("invalid UTF-8") from None
+    _check_depth(raw)
+    try:
+        json.loads(text, parse_constant=_refuse_constant, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise NotJSON(f"nested deeper than {DEPTH_MAX} levels") from None
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"{error.msg} at position {error.pos}") from None
+
+
+def _check_depth(raw: bytes) -> None:
+    brackets = _STRING.sub(b"", raw).translate(_DEPTH_MAP, _NOT_BRACKETS)
+    if max(accumulate(array("b", brackets)), default=0) > DEPTH_MAX:
+        raise NotJSON(f"nested deeper than {DEPTH_MAX} levels")
+
+
+def _refuse_constant(name: str) -> None:
+    raise NotJSON(f"{name} is not JSON")
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in ``raw``, strict as ``check_json`` and without lone surrogates. Raises NotJSON."""
+    if not raw.strip():
+        raise NotJSON("empty body")
+    check_json(raw)
+    value = json.loads(raw)
+    if not isinstance(value, dict):
+        raise NotJSON("expected a JSON object")
+    if b"\\u" in raw and _has_lone_surrogate(value):
+        raise NotJSON("a string with a lone surrogate has no UTF-8 form")
+    return value
+
+
+def _has_lone_surrogate(value: Any) -> bool:
+    return _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
+
+
+async def send_bytes(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """One whole response."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, value: Any, headers: Headers | None = None) -> None:
+    """One whole JSON response."""
+    await send_bytes(send, status, [JSON_TYPE, *(headers or [])], msgspec.json.encode(value))
