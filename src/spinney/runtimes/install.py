@@ -99,7 +99,7 @@ def install(
 ) -> dict[str, Path]:
     """Bring what ``find`` does not find; no names means every toolchain made for this machine. Idempotent, atomic for each one.
 
-    Returns the program of each; ``say`` is told one line about each. Needs no network for what is there. Raises Invalid for an
+    Returns the program of each; ``say`` hears of what is done. Needs no network for what is there. Raises Invalid for an
     unknown name, Unsupported when a named one is not made for this machine, Unavailable when it cannot be fetched or run.
     """
     found: dict[str, Path] = {}
@@ -114,8 +114,8 @@ def install(
         if program is None:
             say(f"{toolchain.name}: fetching {toolchain.requirement}")
             program = _bring(toolchain, root, download or _download)
+            say(f"{toolchain.name}: installed {version(program)} in {root / toolchain.name}")
         found[toolchain.name] = program
-        say(f"{toolchain.name}: {version(program)} ({program})")
     return found
 
 
@@ -214,9 +214,9 @@ def _download(toolchain: Toolchain, directory: Path) -> Path:
 
 
 def main(names: Sequence[str]) -> int:
-    """``python -m spinney.runtimes.install [NAME...]``: install, say what is there, exit code."""
+    """``python -m spinney.runtimes.install [NAME...]``: install what is missing, silent when nothing is; the exit code."""
     try:
-        install(names, say=lambda line: print(f"  {line}", flush=True))
+        install(names, say=lambda line: print(line, file=sys.stderr, flush=True))
     except (Invalid, Unsupported, Unavailable) as error:
         print(f"spinney: {error.message}", file=sys.stderr)
         return 1
