@@ -1,0 +1,46 @@
+"""Between nouns and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Column
+
+from spinney.model import Execution
+from spinney.stores.tables import EXECUTION_KEYS, TABLES
+
+Noun = TypeVar("Noun", bound=msgspec.Struct)
+
+
+def to_row(noun: msgspec.Struct) -> dict[str, Any]:
+    """The columns of a noun, by name."""
+    row: dict[str, Any] = msgspec.to_builtins(noun)
+    if isinstance(noun, Execution):
+        return {**{name: row[name] for name in EXECUTION_KEYS}, "record": msgspec.json.encode(noun).decode()}
+    return row
+
+
+def columns(kind: type[msgspec.Struct], without: Collection[str] = ()) -> list[Column[Any]]:
+    """What must be read of a row for ``from_row``."""
+    table = TABLES[kind]
+    return [table.c.record] if kind is Execution else [table.c[name] for name in _read(kind, without)]
+
+
+def from_row(kind: type[Noun], values: Sequence[Any], without: Collection[str] = ()) -> Noun:
+    """The noun from the values of ``columns``; fields in ``without`` are empty."""
+    fields = msgspec.json.decode(values[0]) if kind is Execution else dict(zip(_read(kind, without), values, strict=True))
+    fields.update((name, _empty(kind)[name]) for name in without)
+    return msgspec.convert(fields, kind)
+
+
+def _read(kind: type[msgspec.Struct], without: Collection[str]) -> list[str]:
+    return [name for name in kind.__struct_fields__ if name not in without]
+
+
+@cache
+def _empty(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """For each field its default, and for those without one the empty value of its type."""
+    return {field.name: field.type() if field.required else field.default for field in msgspec.structs.fields(kind)}
