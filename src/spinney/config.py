@@ -17,6 +17,8 @@ from spinney.errors import Invalid
 
 PREFIX = "SPINNEY_"
 DIALECTS = ("impuls",)
+CLIENT_VARIABLES = ("SPINNEY_TOKEN",)
+"""Read by the commands that talk to a server, not by the server."""
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -32,8 +34,8 @@ class SandboxSettings(_Group):
     """OCI runtime: a name on the PATH or a path."""
     run_dir: Path | None = None
     """Where live sandboxes keep their files; a directory under /run by default."""
-    uid_base: Positive = 2_000_000_000
-    """First host uid and gid of the range that sandboxes' users are mapped to."""
+    uid_base: int = Field(0, ge=0)
+    """First host uid and gid of the range that users of sandboxes are mapped to; 0 picks one."""
     memory_budget_mb: int = Field(0, ge=0)
     """What all sandboxes together may use; 0 is 60 % of the machine's memory."""
     cpus: float = Field(1.0, gt=0)
@@ -132,7 +134,7 @@ def _names(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
     known = {PREFIX + "_".join(path).upper(): path for path in _names(Settings)}
     for variable, value in environment.items():
-        if variable.startswith(PREFIX):
+        if variable.startswith(PREFIX) and variable not in CLIENT_VARIABLES:
             if variable not in known:
                 raise Invalid(f"environment variable {variable}: unknown setting", variable)
             yield known[variable], value

@@ -7,11 +7,11 @@ an implementation that passes its suite may be used by everything in ``core``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from spinney.model import Call, Execution, Outcome, Reply, ResourceUsage, Version
+from spinney.model import Call, Execution, Function, Outcome, Reply, ResourceUsage, Version
 
 Noun = TypeVar("Noun", bound=msgspec.Struct)
 
@@ -178,12 +178,21 @@ class Driver(Protocol):
         """Close every sandbox and give back what the driver itself holds. Idempotent."""
 
 
+class Sample(NamedTuple):
+    """A small function in a language: handler and source."""
+
+    handler: str
+    source: str
+
+
 class Runtime(Protocol):
     """A language. Pure but for reading which binaries are installed; runs nothing on the host."""
 
     name: str
     ids: tuple[str, ...]
     """Every runtime id that versions may name, as dialects spell them."""
+    sample: Sample
+    """A function that greets: it answers ``{"hello": <name of the event>}``."""
 
     def installed(self) -> Mapping[str, str]:
         """For each id that can run here, the version that would run (``{"nodejs20": "20.20.2"}``)."""
@@ -194,8 +203,8 @@ class Runtime(Protocol):
     def launch(self, runtime_id: str) -> Launch:
         """How to start a stem for this id. Raises Unsupported when nothing of that language is installed."""
 
-    def load(self, function_name: str, version: Version, limits: Limits) -> Load:
-        """What to hand to a stem so that it becomes this version."""
+    def load(self, function: Function, version: Version, limits: Limits) -> Load:
+        """What to hand to a stem so that it becomes this version of this function."""
 
     def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
         """EXITED, or OUT_OF_MEMORY when the language's own way of dying says so. ``logs`` are the last lines written."""
@@ -228,13 +237,20 @@ class Store(Protocol):
         """
 
     async def replace(self, *nouns: msgspec.Struct, insert: Sequence[msgspec.Struct] = ()) -> None:
-        """Overwrite rows by id, and insert others, in one transaction. Raises NotFound when a row to replace is gone, Conflict as insert."""
+        """Overwrite rows by id, and insert others, in one transaction.
+
+        Raises NotFound when a row to replace is gone, Conflict as insert.
+        """
 
     async def delete(self, kind: type[msgspec.Struct], id: str) -> bool:
         """Also removes what belongs to it (a function's versions and executions). False when it was not there."""
 
     def write_executions(self, batch: Sequence[bytes]) -> None:
-        """Insert or overwrite executions from their JSON texts (``msgspec.json.encode(execution)``). Idempotent. Blocking: for the writer thread."""
+        """Insert executions from their JSON texts (``msgspec.json.encode(execution)``). Blocking: for the writer thread.
+
+        Idempotent: one that is final stays as it is, a queued or running one is overwritten.
+        Raises Unavailable, and then wrote none.
+        """
 
     async def prune_executions(self, function_id: str, keep: int, older_than: float | None = None) -> int:
         """Drop all finished executions of a function but the newest ``keep``, and those that started before ``older_than``."""
@@ -250,6 +266,9 @@ class Store(Protocol):
     ) -> list[Execution]:
         """Newest first."""
 
+    async def sweep(self) -> int:
+        """Drop executions whose function is gone (written after its end, or left by a crash); the count. May be repeated."""
+
     async def generation(self) -> int:
         """Counts up whenever tokens or accounts are changed by anybody, also by another process."""
 
@@ -263,7 +282,10 @@ class Journal(Protocol):
         """Hand to the store what a crash left behind, start the writer; the number of records recovered."""
 
     def append(self, record: bytes) -> None:
-        """One write; when it returns, a killed server does not lose the record. Raises Unavailable (a full disk), and then nothing is kept."""
+        """One write; when it returns, a killed server does not lose the record.
+
+        Raises Unavailable (a full disk), and then nothing is kept.
+        """
 
     def full(self) -> bool:
         """True while the writer is so far behind that callers must wait for ``room``."""

@@ -92,7 +92,10 @@ class Functions:
         description: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> tuple[Function, Version]:
-        """Make a new version from the current one and the fields in ``version``; the next call uses it. Raises NotFound, Unavailable."""
+        """Make a new version from the current one and the fields in ``version``; the next call uses it.
+
+        Raises NotFound, Unavailable.
+        """
         async with self._writing:
             target = self._index.get_function(function_id)
             if target is None:

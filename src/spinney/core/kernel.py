@@ -9,12 +9,12 @@ from spinney.core.background import Background, Run
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
-from spinney.core.metrics import Metrics
+from spinney.core.metrics import BUCKETS_S, Metrics
 from spinney.core.record import Records
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
-__all__ = ["ANONYMOUS", "Caller", "Kernel", "Run", "Target", "new_id"]
+__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Run", "Target", "new_id"]
 
 
 class Kernel:

@@ -1,7 +1,7 @@
 """Warm sandboxes and the calls that wait for them.
 
-``take``, ``give`` and ``drop`` are synchronous and do no I/O. Starting, expiring and closing happen in tasks of their own. The only
-state is, per version, a deque of idle sandboxes and a deque of waiting calls (a Line), and per runtime a shelf of stems.
+``take``, ``give`` and ``drop`` are synchronous and do no I/O. Starting, expiring and closing happen in tasks of their own. The
+only state is, per version, a deque of idle sandboxes and a deque of waiting calls (a Line), and per runtime a shelf of stems.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ class Pool:
                 self._expire(now)
 
     def _attend(self, line: Line, now: float) -> None:
-        """Fail calls that have waited too long, and start more when those that wait have done so for longer than a start takes."""
+        """Fail calls that have waited too long; start more sandboxes when others have waited for longer than a start takes."""
         while line.waiting and now - line.waiting[0][1] > self._limits.queue_wait_s:
             self._fail_one(line, Busy(BUSY))
         if not line.waiting:

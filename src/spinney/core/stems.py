@@ -1,8 +1,9 @@
-"""Stems: sandboxes whose runtime is booted and that wait for code. One shelf per kind of stem; shelves refill in the background."""
+"""Stems: sandboxes whose runtime is booted and that wait for code. One shelf per kind; shelves refill in the background."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Awaitable
@@ -146,10 +147,8 @@ class Stems:
             now = monotonic()
             for shelf in self._shelves.values():
                 self._tend(shelf, now)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 1.0)
-            except TimeoutError:
-                pass
 
     def _tend(self, shelf: Shelf, now: float) -> None:
         wanted = shelf.wanted(now, self._least, self._most)

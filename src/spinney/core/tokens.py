@@ -97,8 +97,13 @@ class TokenBook:
         return [(token, accounts.get(token.account_id)) for token in await self._store.find(Token, order="created_at")]
 
     async def revoke(self, token: str) -> Token:
-        """Make a token (its id, the start of its id, or its name) useless from now on. Raises NotFound, or Invalid when several fit."""
-        fitting = [t for t in await self._store.find(Token) if t.revoked_at is None and (t.id.startswith(token) or t.name == token)]
+        """Make a token (its id, the start of its id, or its name) useless.
+
+        Raises NotFound, or Invalid when several fit.
+        """
+        fitting = [
+            t for t in await self._store.find(Token) if t.revoked_at is None and (t.id.startswith(token) or t.name == token)
+        ]
         if not fitting:
             raise NotFound(f"no token '{token}'")
         if len(fitting) > 1:

@@ -18,8 +18,8 @@ def make_app(
 ) -> FastAPI:
     """An application whose every error goes through ``error_response(request, status, message)``.
 
-    ``error_status`` gives the HTTP status of an error of ours. Unknown routes are 404 "not found"; a known route with another method
-    is 405 with all methods of that route in ``Allow``.
+    ``error_status`` gives the HTTP status of an error of ours. Unknown routes are 404 "not found"; a known route with another
+    method is 405 with all methods of that route in ``Allow``.
     """
     app = FastAPI(title=title, description=description, version="1", redirect_slashes=False)
 

@@ -1,4 +1,4 @@
-"""uvicorn with what it lacks for hostile clients: time limits on receiving a request, a limit on headers, errors in our shapes."""
+"""uvicorn with what it lacks for hostile clients: time limits for a request to arrive, a limit on headers, our errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ErrorBody = Callable[[str, int, str], bytes]
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. Times are noted here and judged by ``Server`` every few seconds: a timer per request would cost microseconds."""
+    """One connection. Times are noted here and judged by ``Server`` every few seconds: a timer per request costs microseconds."""
 
     error_body: ErrorBody
 

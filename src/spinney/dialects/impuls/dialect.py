@@ -38,7 +38,7 @@ class Impuls:
         return self._invoke.run_queued
 
     def app(self) -> ASGIApp:
-        """Everything but invocations: 401, 404 (route), 405, 404 (function), 415, 413 come before the body is looked at (contract 1)."""
+        """Everything but invocations. 401, 404 (route), 405, 404 (function), 415 and 413 come before a look at the body."""
         return self._gate
 
     async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +60,10 @@ class Impuls:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 name = found.get("path_params", {}).get("name")
-                if name is not None and self._kernel.index.get(NAME, scope["spinney.caller"].account_id, name.replace(SLASH, "/")) is None:
+                if (
+                    name is not None
+                    and self._kernel.index.get(NAME, scope["spinney.caller"].account_id, name.replace(SLASH, "/")) is None
+                ):
                     return True
                 body = await read_request(receive, send, headers)
                 scope["spinney.body"] = body

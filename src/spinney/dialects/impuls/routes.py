@@ -34,7 +34,7 @@ def reply(status: int, value: object) -> Response:
 
 
 def make_routes(kernel: Kernel) -> FastAPI:
-    """The application for everything but invocations. ``request.scope["spinney.caller"]`` and ``["spinney.body"]`` are set before it runs."""
+    """Everything but invocations. The gate before it sets ``spinney.caller`` and ``spinney.body`` in the scope."""
     app = make_app(
         "Impuls",
         "One source file, one handler, its own sandbox; invoked by POST.",

@@ -28,7 +28,7 @@ class CodeTooLarge(Invalid):
 
 
 def create_fields(body: Mapping[str, Any]) -> Fields:
-    """Every field of a new function, defaults filled in. Raises Invalid for the first field that breaks a rule, in the documented order."""
+    """Every field of a new function, defaults filled in. Raises Invalid for the first that breaks a rule, in order."""
     fields = dict(DEFAULTS)
     for field, rule in CREATE_RULES.items():
         if body.get(field) is not None:

@@ -1,0 +1,295 @@
+"""Everything put together: the only module that knows concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import os
+import secrets
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from spinney.clock import SystemClock
+from spinney.config import Settings
+from spinney.core.background import Background, Run
+from spinney.core.functions import Functions
+from spinney.core.index import Index, Target
+from spinney.core.invoke import Invoker
+from spinney.core.kernel import Kernel
+from spinney.core.metrics import Metrics
+from spinney.core.pool import Pool, PoolLimits
+from spinney.core.record import Records
+from spinney.core.selfcheck import CheckResult, self_check
+from spinney.core.stems import Kind, Stems
+from spinney.core.tokens import TokenBook, Tokens
+from spinney.dialects.impuls import Impuls
+from spinney.drivers.oci import OciDriver, OciSettings
+from spinney.errors import Error, Invalid, Unsupported
+from spinney.http.exposition import exposition
+from spinney.http.front import Front
+from spinney.ports import Driver, Limits, Load, Runtime, Store
+from spinney.runtimes.node import NodeRuntime
+from spinney.runtimes.python import PythonRuntime
+from spinney.stores.journal import FileJournal
+from spinney.stores.sql import SqlStore
+
+log = structlog.get_logger("spinney")
+
+DIALECTS = (Impuls,)
+RUNTIMES: tuple[type[NodeRuntime] | type[PythonRuntime], ...] = (NodeRuntime, PythonRuntime)
+STEM_MEMORY_MB = 128
+MEMORY_SHARE = 0.6
+
+
+class App:
+    """A server that is built but not started. ``front`` is the ASGI application; ``reason`` says why it is not ready yet."""
+
+    def __init__(self, settings: Settings, driver: Driver, store: Store, admin_key: str) -> None:
+        clock = SystemClock()
+        self.settings = settings
+        self.driver = driver
+        self.reason: str | None = "starting"
+        self.runtimes = runtimes_by_id()
+        self._store = store
+        self._index = index = Index()
+        self._journal = FileJournal(settings.data_dir / "journal", store.write_executions)
+        self._stems = Stems(
+            driver,
+            least=settings.pool.stems_min,
+            most=settings.pool.stems_max,
+            starts_parallel=max(1, settings.sandbox.starts_parallel // 2),
+        )
+        self._pool = Pool(driver, self._stems, _pool_limits(settings), self._kind, self._load)
+        self._functions = Functions(store, index, clock, self._pool.retire)
+        self._tokens = Tokens(store, clock, admin_key)
+        self._records = Records(store, self._journal, index, driver.features.tier, {"impuls": settings.impuls.executions_kept})
+        runs: dict[str, Run] = {}
+        self._background = Background(self._records, index, runs)
+        self.kernel = Kernel(
+            clock=clock,
+            index=index,
+            functions=self._functions,
+            invoker=Invoker(self._pool, self._records, self.runtimes),
+            records=self._records,
+            background=self._background,
+            tokens=self._tokens,
+            metrics=Metrics(),
+            runtimes=self.runtimes,
+            open_access=is_loopback(settings.host),
+        )
+        self.front = Front(lambda: self.reason, self._metrics)
+        for make in DIALECTS:
+            dialect = make(self.kernel)
+            runs[dialect.name] = dialect.run_queued
+            self.front.mount(dialect, dialect.hot_routes(), dialect.app(), root=settings.root == dialect.name)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bring every service up, in the order in which they need each other. Raises Unavailable, Unsupported, StartFailed."""
+        self.reason = "starting: opening the store"
+        await self._store.open()
+        recovered = await self._journal.open()
+        self.reason = "starting: removing what an earlier server left"
+        swept = await self.driver.sweep(())
+        if recovered or swept:
+            log.info("recovered from a crash", records=recovered, sandboxes=swept)
+        await self._functions.open()
+        await self._tokens.open()
+        self.reason = "starting: booting runtimes"
+        await self._warm()
+        for work in (self._stems.run(), self._pool.run(), self._records.run(), self._tokens.run()):
+            self._tasks.append(asyncio.create_task(self._forever(work)))
+        await self._background.open()
+
+    def serve(self) -> None:
+        """From now on requests are answered."""
+        self.reason = None
+
+    async def _warm(self) -> None:
+        """Boot one stem of each runtime that is installed; a runtime that cannot start is a warning, not the end."""
+        kinds = {kind.key: kind for kind in map(self._warm_kind, self.installed())}
+        results = await asyncio.gather(*(self._stems.warm(kind) for kind in kinds.values()), return_exceptions=True)
+        for kind, result in zip(kinds.values(), results, strict=True):
+            if isinstance(result, Error):
+                log.warning("a runtime does not start", runtime=kind.key, reason=result.message)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _forever(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.reason = "a background service stopped"
+            log.critical("a background service stopped", error=repr(error), exc_info=True)
+
+    async def close(self) -> None:
+        """Finish what was accepted, write what is to be kept, remove every sandbox. Idempotent."""
+        self.reason = "stopping"
+        await self._background.close(self.settings.drain_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._pool.close()
+        await self._stems.close()
+        await self.driver.close()
+        await self._tokens.close()
+        with contextlib.suppress(Error):
+            await self._journal.close()
+        await self._store.close()
+
+    # -- what the pool asks --------------------------------------------------------------------------------------------
+
+    def installed(self) -> dict[str, str]:
+        """Runtime ids that can run here, and the language version that would."""
+        found: dict[str, str] = {}
+        for runtime in {id(runtime): runtime for runtime in self.runtimes.values()}.values():
+            found.update(runtime.installed())
+        return found
+
+    def _runtime(self, runtime_id: str) -> Runtime:
+        runtime = self.runtimes.get(runtime_id)
+        if runtime is None:
+            raise Unsupported(f"runtime '{runtime_id}' is not known")
+        return runtime
+
+    def _limits(self, memory_mb: int) -> Limits:
+        sandbox = self.settings.sandbox
+        return Limits(memory_mb=memory_mb + sandbox.extra_memory_mb, cpus=sandbox.cpus)
+
+    def _warm_kind(self, runtime_id: str) -> Kind:
+        launch = self._runtime(runtime_id).launch(runtime_id)
+        return Kind(launch, self._limits(STEM_MEMORY_MB), network=self.settings.impuls.network)
+
+    def _kind(self, target: Target) -> Kind:
+        return self._warm_kind(target.version.runtime)
+
+    async def _load(self, target: Target) -> Load:
+        version = await self._functions.version(target)
+        return self._runtime(version.runtime).load(target.function, version, self._limits(version.memory_mb))
+
+    # -- looking at itself ---------------------------------------------------------------------------------------------
+
+    async def check_runtimes(self) -> list[CheckResult]:
+        """Run one function of each installed runtime for real."""
+        return [
+            await self_check(self._runtime(name), name, version, self._warm_kind(name), self.driver)
+            for name, version in self.installed().items()
+        ]
+
+    def _metrics(self) -> bytes:
+        return exposition(
+            self.kernel.metrics, self._pool.counts(), self._stems.counts(), self._pool.memory_bytes, len(self._index)
+        )
+
+
+def build(settings: Settings) -> App:
+    """An App from its settings. Raises Unsupported when this machine cannot isolate, Invalid, Unavailable."""
+    if settings.isolation == "microvm":
+        raise Unsupported("isolation 'microvm' is not available in this version; use 'oci' or 'auto'")
+    prepare_data_dir(settings.data_dir)
+    return App(settings, make_driver(settings), make_store(settings), admin_key(settings))
+
+
+def make_driver(settings: Settings) -> Driver:
+    sandbox = settings.sandbox
+    return OciDriver(
+        sandbox.run_dir or run_dir(settings.data_dir),
+        OciSettings(
+            runtime=sandbox.runtime,
+            uid_base=sandbox.uid_base or 0,
+            memory_budget_bytes=memory_budget(settings),
+            starts_max=sandbox.starts_parallel,
+            egress_allow=tuple(str(network) for network in settings.egress_allow),
+        ),
+    )
+
+
+def make_store(settings: Settings) -> SqlStore:
+    return SqlStore(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / 'spinney.db'}")
+
+
+def make_token_book(settings: Settings, store: Store) -> TokenBook:
+    return TokenBook(store, SystemClock())
+
+
+def runtimes_by_id() -> dict[str, Runtime]:
+    """Raises Invalid when two runtimes claim one id."""
+    found: dict[str, Runtime] = {}
+    for make in RUNTIMES:
+        runtime: Runtime = make()
+        for name in runtime.ids:
+            if name in found:
+                raise Invalid(f"runtime id '{name}' belongs to {found[name].name} and to {runtime.name}")
+            found[name] = runtime
+    return found
+
+
+def prepare_data_dir(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    except OSError as error:
+        raise Invalid(f"data directory {directory}: {error.strerror}", "data_dir") from None
+
+
+def run_dir(data_dir: Path) -> Path:
+    """Where the live sandboxes of the server with this data directory keep their files: in memory, and its own."""
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:12]
+    base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/spinney-{os.geteuid()}"))  # noqa: S108
+    return base / "spinney" / name
+
+
+def admin_key(settings: Settings) -> str:
+    """The key that was set, or the one in the data directory, made on the first start."""
+    if settings.admin_key:
+        return settings.admin_key
+    file = settings.data_dir / "admin.key"
+    with contextlib.suppress(FileNotFoundError):
+        kept = file.read_text().strip()
+        if kept:
+            return kept
+    key = secrets.token_urlsafe(32)
+    temporary = file.with_suffix(".new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(key + "\n")
+    temporary.replace(file)
+    print(f"admin key (kept in {file}): {key}", flush=True)
+    return key
+
+
+def memory_budget(settings: Settings) -> int:
+    """Bytes that all sandboxes may use together."""
+    if settings.sandbox.memory_budget_mb:
+        return settings.sandbox.memory_budget_mb << 20
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+
+
+def _pool_limits(settings: Settings) -> PoolLimits:
+    pool = settings.pool
+    return PoolLimits(
+        budget_bytes=memory_budget(settings),
+        idle_s=pool.idle_s,
+        sandboxes_per_version=pool.sandboxes_per_function,
+        queue_per_version=pool.queue_per_function,
+        queue_total=pool.queue_total,
+        queue_wait_s=pool.queue_wait_s,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,68 @@
+"""``spinney doctor``: what this machine can isolate and run, and what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spinney.app import make_driver, prepare_data_dir, runtimes_by_id
+from spinney.cli.output import configure_logs, console, read_settings
+from spinney.core.selfcheck import self_check
+from spinney.core.stems import Kind
+from spinney.errors import Error
+from spinney.ports import Driver, Limits
+
+GOOD, BAD, NOTE = "ok", "missing", "note"
+
+
+def doctor(
+    data_dir: Annotated[Path | None, typer.Option(help="The server's data directory.", show_default="./data")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML.")] = None,
+) -> None:
+    """Check this machine. Exit code 0 when functions can run here, 1 otherwise."""
+    configure_logs("console")
+    settings = read_settings(config, dict(os.environ), data_dir=data_dir)
+    prepare_data_dir(settings.data_dir)
+    driver_settings = settings.model_copy(update={"data_dir": settings.data_dir / "doctor"})
+    try:
+        driver = make_driver(driver_settings)
+    except Error as error:
+        _line(BAD, "isolation", error.message)
+        raise typer.Exit(1) from None
+    features = driver.features
+    _line(GOOD, "isolation", features.tier)
+    for name in ("network", "checkpoint", "pause", "pty", "limits_memory", "limits_cpu", "limits_pids"):
+        _line(GOOD if getattr(features, name) else NOTE, name.replace("_", " "), "yes" if getattr(features, name) else "no")
+    for note in features.notes:
+        _line(NOTE, "isolation", note)
+    raise typer.Exit(0 if asyncio.run(_runtimes(driver)) else 1)
+
+
+async def _runtimes(driver: Driver) -> bool:
+    """Run a function of each runtime; whether every one works."""
+    healthy = True
+    try:
+        for name, runtime in runtimes_by_id().items():
+            version = runtime.installed().get(name)
+            if version is None:
+                healthy = False
+                _line(BAD, name, "not installed: run `spinney install`")
+                continue
+            result = await self_check(runtime, name, version, Kind(runtime.launch(name), Limits()), driver)
+            healthy = healthy and result.problem is None
+            ran = f"{version}, starts in {result.start_ms:.0f} ms"
+            _line(GOOD if result.problem is None else BAD, name, result.problem or ran)
+    finally:
+        await driver.close()
+    return healthy
+
+
+def _line(state: str, name: str, text: str) -> None:
+    colour = {GOOD: "green", BAD: "red", NOTE: "yellow"}[state]
+    mark = f"[{colour}]{state:<8}[/]" if console.is_terminal else f"{state:<8}"
+    console.print(mark, f"{name:<14}", end="")
+    console.print(text, markup=False)
