@@ -13,4 +13,5 @@ def install(
     names: Annotated[list[str] | None, typer.Argument(metavar="[RUNTIME]...", help="Such as node22; none: all.")] = None,
 ) -> None:
     """Install language runtimes beside this program."""
-    install_runtimes(names or ())
+    for name, path in install_runtimes(names or (), say=typer.echo).items():
+        typer.echo(f"{name}\t{path}")
