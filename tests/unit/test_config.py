@@ -48,7 +48,11 @@ def test_a_wrong_setting_is_named(environment: dict[str, str], message: str) -> 
 
 @pytest.mark.parametrize(
     "text,message",
-    [("prot = 1", "setting prot: unknown setting"), ("[pool]\nx = 1", "setting pool.x: unknown setting"), ("port = ", "config file")],
+    [
+        ("prot = 1", "setting prot: unknown setting"),
+        ("[pool]\nx = 1", "setting pool.x: unknown setting"),
+        ("port = ", "config file"),
+    ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "spinney.toml"

@@ -41,7 +41,19 @@ def test_events_that_only_the_runtime_interprets(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"NaN", b"[Infinity]", b"-Infinity", b"{} x", b'"\xff"', b'"\xed\xa0\x80"', b"", b"[1,]", b"{'a':1}", b"\xef\xbb\xbf{}", b"01"],
+    [
+        b"NaN",
+        b"[Infinity]",
+        b"-Infinity",
+        b"{} x",
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b"",
+        b"[1,]",
+        b"{'a':1}",
+        b"\xef\xbb\xbf{}",
+        b"01",
+    ],
 )
 def test_what_is_not_strict_json(raw: bytes) -> None:
     with pytest.raises(NotJSON):
