@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -54,6 +55,14 @@ def make_engine(url: str, *, durable: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
+
+
+def create_private(url: str) -> None:
+    """Make SQLite's file, when it is not there yet, readable for its owner only: it holds sources and secrets."""
+    database = make_url(url).database
+    if make_url(url).get_backend_name() == "sqlite" and database:
+        with suppress(OSError):  # SQLite will say it better
+            os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

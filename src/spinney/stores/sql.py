@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, and_, delete, insert, make_url, or_, 
 from spinney.errors import Error, NotFound, Unavailable
 from spinney.model import Account, Execution, Function, Token
 from spinney.stores import migrations
-from spinney.stores.engine import make_engine, safe_errors, write_batch
+from spinney.stores.engine import create_private, make_engine, safe_errors, write_batch
 from spinney.stores.rows import columns, from_row, to_row
 from spinney.stores.tables import TABLES, UNFINISHED, executions, meta, unfinished
 
@@ -44,6 +44,7 @@ class SqlStore:
 
     def __init__(self, url: str) -> None:
         """``url`` is SQLAlchemy's: ``sqlite:////data/spinney.db``, ``postgresql+psycopg://user@host/name``. Opens nothing yet."""
+        self._url = url
         self._nouns = make_engine(url, durable=True)
         self._records = make_engine(url, durable=False)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -56,6 +57,7 @@ class SqlStore:
         """Connect and bring the schema up to date. Raises Unavailable."""
 
         def work() -> None:
+            create_private(self._url)
             with safe_errors():
                 migrations.upgrade(self._nouns)
 
