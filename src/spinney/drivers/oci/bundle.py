@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from spinney.drivers.oci.rootfs import GUEST_ID
+from spinney.drivers.oci.identity import Ids
 from spinney.ports import Limits, Mount, SandboxSpec
 
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup")
@@ -19,21 +19,11 @@ OOM_SCORE = 500
 """When the whole machine runs out of memory, sandboxes go before the server."""
 
 
-class Ids(msgspec.Struct, frozen=True):
-    """Host ids of one sandbox: ``root`` is its namespace's uid and gid 0 (nothing runs as it), ``guest`` is what its code runs as."""
-
-    root: int
-    guest: int
-
-    def mappings(self) -> list[dict[str, int]]:
-        return [
-            {"containerID": 0, "hostID": self.root, "size": 1},
-            {"containerID": GUEST_ID, "hostID": self.guest, "size": 1},
-        ]
-
-
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """What all sandboxes of a Launch have in common. ``seccomp`` is ``linux.seccomp`` as JSON text."""
+    """What all sandboxes of a Launch have in common.
+
+    mounts: host directories over the root ``rootfs``. seccomp: ``linux.seccomp`` as JSON text.
+    """
 
     rootfs: str
     mounts: tuple[Mount, ...]
@@ -41,38 +31,57 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     seccomp: bytes | None
 
 
-def encode_config(template: Template, spec: SandboxSpec, ids: Ids, task: str, cgroup: str, resources: dict[str, Any]) -> bytes:
-    """``config.json`` for one sandbox whose code is in the host directory ``task``."""
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one sandbox goes on the host. task: the directory with its code. cgroup: ``""`` for none."""
+
+    ids: Ids
+    task: str
+    cgroup: str
+    resources: Mapping[str, Any]
+
+
+def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> bytes:
+    """``config.json`` for one sandbox."""
+    mappings = place.ids.mappings()
     linux: dict[str, Any] = {
-        "cgroupsPath": cgroup,
-        "resources": resources,
         "namespaces": [{"type": name} for name in NAMESPACES],
-        "uidMappings": ids.mappings(),
-        "gidMappings": ids.mappings(),
+        "uidMappings": mappings,
+        "gidMappings": mappings,
         "maskedPaths": MASKED_PATHS,
         "readonlyPaths": READONLY_PATHS,
     }
+    if place.cgroup:
+        linux |= {"cgroupsPath": place.cgroup, "resources": place.resources}
     if template.seccomp is not None:
         linux["seccomp"] = msgspec.Raw(template.seccomp)
+    argv = (template.init, "--", *spec.launch.argv)
     return msgspec.json.encode(
         {
             "ociVersion": "1.0.2",
             "hostname": "sandbox",
             "root": {"path": template.rootfs, "readonly": True},
-            "process": encode_process((template.init, "--", *spec.launch.argv), dict(spec.launch.environment), spec.limits),
-            "mounts": _mounts((*template.mounts, *spec.launch.mounts, Mount(task, "/var/task")), spec.limits),
+            "process": describe_process(argv, dict(spec.launch.environment), spec.limits, place.ids.inside),
+            "mounts": _mounts((*template.mounts, Mount(place.task, "/var/task")), spec.limits),
             "linux": linux,
         }
     )
 
 
-def encode_process(argv: Sequence[str], environment: dict[str, str], limits: Limits, cwd: str = "/var/task") -> dict[str, Any]:
+def describe_process(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    limits: Limits,
+    user: int,
+    *,
+    cwd: str = "/var/task",
+    terminal: bool = False,
+) -> dict[str, Any]:
     """``process`` of a bundle, also what ``exec`` takes: no user but the guest's, no capability, nothing to gain by setuid."""
     return {
-        "terminal": False,
-        "user": {"uid": GUEST_ID, "gid": GUEST_ID},
+        "terminal": terminal,
+        "user": {"uid": user, "gid": user},
         "args": list(argv),
-        "env": [f"{name}={value}" for name, value in (ENVIRONMENT | environment).items()],
+        "env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **environment}.items()],
         "cwd": cwd,
         "capabilities": {},
         "noNewPrivileges": True,

@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from spinney.model import ResourceUsage
@@ -31,7 +32,7 @@ class Cgroups(Protocol):
     controllers: frozenset[str]
 
     def prepare(self, memory_bytes: int, pids: int) -> None:
-        """Make the parent group and set the budget of all sandboxes; 0 means none. May be repeated."""
+        """Make the parent group and set the budget of all sandboxes; 0 means none. Raises Unsupported. May be repeated."""
 
     def location(self, name: str) -> str:
         """``linux.cgroupsPath`` of the bundle."""
@@ -42,17 +43,20 @@ class Cgroups(Protocol):
     def change(self, name: str, old: Limits, new: Limits) -> None:
         """Put new limits on a living sandbox. Raises OSError."""
 
-    def oom_kills(self, name: str) -> int: ...
+    def oom_kills(self, name: str) -> int:
+        """How many of its processes the kernel has killed for want of memory."""
 
-    def usage(self, name: str) -> ResourceUsage: ...
+    def usage(self, name: str) -> ResourceUsage:
+        """Zeros when the group is gone."""
 
     def memory_bytes(self) -> int:
         """What all sandboxes use, without file contents that the kernel can drop at any time."""
 
-    def names(self) -> set[str]: ...
+    def names(self) -> set[str]:
+        """Every sandbox that has a group."""
 
-    def kill(self, name: str) -> int:
-        """Send SIGKILL to everything in a group; the number of processes that were there."""
+    def kill(self, name: str) -> list[int]:
+        """Send SIGKILL to everything in a group; the processes that were there."""
 
     def remove(self, name: str) -> None:
         """Remove an emptied group; waits shortly while the kernel still takes it down. Raises OSError."""
@@ -61,7 +65,48 @@ class Cgroups(Protocol):
         """Remove the parent group when nothing is below it."""
 
 
+class NoCgroups:
+    """Without root or delegation: nothing is limited or measured, and Features say so."""
+
+    version = 0
+    controllers: frozenset[str] = frozenset()
+
+    def prepare(self, memory_bytes: int, pids: int) -> None:
+        """Nothing to make."""
+
+    def location(self, name: str) -> str:
+        return ""
+
+    def resources(self, limits: Limits) -> dict[str, Any]:
+        return {}
+
+    def change(self, name: str, old: Limits, new: Limits) -> None:
+        """Nothing to change."""
+
+    def oom_kills(self, name: str) -> int:
+        return 0
+
+    def usage(self, name: str) -> ResourceUsage:
+        return ResourceUsage()
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def names(self) -> set[str]:
+        return set()
+
+    def kill(self, name: str) -> list[int]:
+        return []
+
+    def remove(self, name: str) -> None:
+        """Nothing to remove."""
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
 def cpu_quota_us(limits: Limits) -> int:
+    """Microseconds of CPU in each period; the kernel takes no less than 1000."""
     return max(1000, int(limits.cpus * CPU_PERIOD_US))
 
 
@@ -76,12 +121,11 @@ def common_resources(limits: Limits) -> dict[str, Any]:
     }
 
 
-def read_text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()
+def read_text(path: Path) -> str:
+    return path.read_text(encoding="ascii")
 
 
-def read_number(path: str) -> int:
+def read_number(path: Path) -> int:
     """The integer in a file; 0 when the file is gone or says ``max``."""
     try:
         return int(read_text(path))
@@ -89,7 +133,7 @@ def read_number(path: str) -> int:
         return 0
 
 
-def read_fields(path: str) -> dict[str, int]:
+def read_fields(path: Path) -> dict[str, int]:
     """``name value`` lines; {} when the file is gone."""
     try:
         pairs = (line.split() for line in read_text(path).splitlines())
@@ -98,16 +142,16 @@ def read_fields(path: str) -> dict[str, int]:
         return {}
 
 
-def write_text(path: str, text: str | int) -> None:
+def write_text(path: Path, value: str | int) -> None:
     """One ``write`` to an existing file: a controller takes or refuses a value as a whole."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
-        os.write(fd, str(text).encode())
+        os.write(fd, str(value).encode())
     finally:
         os.close(fd)
 
 
-def list_groups(path: str) -> set[str]:
+def list_groups(path: Path) -> set[str]:
     try:
         with os.scandir(path) as entries:
             return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
@@ -115,24 +159,24 @@ def list_groups(path: str) -> set[str]:
         return set()
 
 
-def list_pids(path: str) -> list[int]:
+def list_pids(path: Path) -> list[int]:
     """Processes in a group and in all groups below it."""
     pids: list[int] = []
     for directory, _, _ in os.walk(path):
         with contextlib.suppress(OSError):
-            pids += [int(pid) for pid in read_text(os.path.join(directory, "cgroup.procs")).split()]
+            pids += [int(pid) for pid in read_text(Path(directory, "cgroup.procs")).split()]
     return pids
 
 
-def kill_pids(pids: list[int]) -> int:
+def kill_pids(pids: list[int]) -> list[int]:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return len(pids)
+    return pids
 
 
-def remove_group(path: str) -> None:
-    """Remove a group and those below it, retrying while dying processes still count as members."""
+def remove_group(path: Path) -> None:
+    """Remove a group and those below it, retrying while dying processes still count as members. Raises OSError."""
     deadline = time.monotonic() + REMOVE_TIMEOUT_S
     pause_s = 0.0005
     while True:
@@ -144,17 +188,18 @@ def remove_group(path: str) -> None:
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
                 raise
+        kill_pids(list_pids(path))
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.05)
 
 
-def _remove_tree(path: str) -> None:
+def _remove_tree(path: Path) -> None:
     try:
-        os.rmdir(path)
+        path.rmdir()
     except OSError as error:
         below = list_groups(path)
-        if error.errno != errno.EBUSY or not below:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or not below:
             raise
         for name in below:
-            _remove_tree(os.path.join(path, name))
-        os.rmdir(path)
+            _remove_tree(path / name)
+        path.rmdir()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spinney.drivers.oci.cgroups import (
@@ -18,92 +19,93 @@ from spinney.drivers.oci.cgroups import (
     remove_group,
     write_text,
 )
+from spinney.errors import Unsupported
 from spinney.model import ResourceUsage
 from spinney.ports import Limits
 
+NOT_WRITABLE = "control groups are read-only here: run on the host as root, or in a container with --privileged"
+MEMORY_FILES = ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes")
+
 
 class CgroupsV1:
-    """``trees`` maps a controller to where its tree is mounted; trees without a controller have a name of their own."""
+    """``trees`` maps each controller, and each tree without one, to where it is mounted."""
 
     version = 1
 
-    def __init__(self, trees: dict[str, str], parent: str) -> None:
-        self._trees = trees
-        self._parent = parent
-        self._mounts = sorted(set(trees.values()))
+    def __init__(self, trees: Mapping[str, Path], parent: str) -> None:
+        self._parents = {name: mount / parent for name, mount in trees.items()}
+        self._places = sorted(set(self._parents.values()))
+        self._name = parent
         self.controllers = frozenset(trees)
 
-    def _path(self, controller: str, name: str = "") -> str:
-        return os.path.join(self._trees[controller], self._parent, name)
-
     def prepare(self, memory_bytes: int, pids: int) -> None:
-        for mount in self._mounts:
-            os.makedirs(os.path.join(mount, self._parent), exist_ok=True)
-        memory = self._path("memory")
-        with contextlib.suppress(OSError):  # newer kernels have nothing but hierarchies and refuse or ignore it
-            write_text(f"{memory}/memory.use_hierarchy", 1)
+        try:
+            for place in self._places:
+                place.mkdir(exist_ok=True)
+        except OSError as error:
+            raise Unsupported(NOT_WRITABLE) from error
+        memory = self._parents["memory"]
+        with contextlib.suppress(OSError):  # newer kernels have nothing but hierarchies, and refuse to be told
+            write_text(memory / "memory.use_hierarchy", 1)
         self._limit_memory(memory, -1, growing=True)
         if memory_bytes:
             self._limit_memory(memory, memory_bytes, growing=False)
-        write_text(self._path("pids") + "/pids.max", pids or "max")
-        write_text(self._path("cpu") + "/cpu.shares", CPU_WEIGHT_V1)
-
-    @property
-    def counts_swap(self) -> bool:
-        return os.path.exists(self._path("memory") + "/memory.memsw.limit_in_bytes")
+        write_text(self._parents["pids"] / "pids.max", pids or "max")
+        write_text(self._parents["cpu"] / "cpu.shares", CPU_WEIGHT_V1)
 
     def location(self, name: str) -> str:
-        return f"/{self._parent}/{name}"
+        return f"/{self._name}/{name}"
 
     def resources(self, limits: Limits) -> dict[str, Any]:
         resources = common_resources(limits)
-        if not self.counts_swap:
+        if not (self._parents["memory"] / MEMORY_FILES[0]).exists():  # a kernel that does not count swap: use none instead
             resources["memory"] = {"limit": limits.memory_mb << 20, "swappiness": 0}
         return resources
 
-    def _limit_memory(self, path: str, limit: int, growing: bool) -> None:
+    def _limit_memory(self, path: Path, limit: int, *, growing: bool) -> None:
         """Memory plus swap may never be below memory alone, so the order depends on the direction."""
-        files = ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]
-        for file in files if growing else reversed(files):
-            if os.path.exists(f"{path}/{file}"):
-                write_text(f"{path}/{file}", limit)
+        for name in MEMORY_FILES if growing else reversed(MEMORY_FILES):
+            if (path / name).exists():
+                write_text(path / name, limit)
 
     def change(self, name: str, old: Limits, new: Limits) -> None:
         if new.memory_mb != old.memory_mb:
-            self._limit_memory(self._path("memory", name), new.memory_mb << 20, new.memory_mb > old.memory_mb)
+            growing = new.memory_mb > old.memory_mb
+            self._limit_memory(self._parents["memory"] / name, new.memory_mb << 20, growing=growing)
         if new.cpus != old.cpus:
-            write_text(self._path("cpu", name) + "/cpu.cfs_quota_us", cpu_quota_us(new))
+            write_text(self._parents["cpu"] / name / "cpu.cfs_quota_us", cpu_quota_us(new))
         if new.pids != old.pids:
-            write_text(self._path("pids", name) + "/pids.max", new.pids)
+            write_text(self._parents["pids"] / name / "pids.max", new.pids)
 
     def oom_kills(self, name: str) -> int:
-        return read_fields(self._path("memory", name) + "/memory.oom_control").get("oom_kill", 0)
+        return read_fields(self._parents["memory"] / name / "memory.oom_control").get("oom_kill", 0)
 
     def usage(self, name: str) -> ResourceUsage:
-        memory = self._path("memory", name)
+        memory = self._parents["memory"] / name
+        cpu = self._parents.get("cpuacct", memory) / name
         return ResourceUsage(
-            cpu_s=read_number(self._path("cpuacct", name) + "/cpuacct.usage") / 1e9,
-            memory_bytes=read_number(f"{memory}/memory.usage_in_bytes"),
-            memory_peak_bytes=read_number(f"{memory}/memory.max_usage_in_bytes"),
+            cpu_s=read_number(cpu / "cpuacct.usage") / 1e9,
+            memory_bytes=read_number(memory / "memory.usage_in_bytes"),
+            memory_peak_bytes=read_number(memory / "memory.max_usage_in_bytes"),
         )
 
     def memory_bytes(self) -> int:
-        memory = self._path("memory")
-        fields = read_fields(f"{memory}/memory.stat")
+        memory = self._parents["memory"]
+        fields = read_fields(memory / "memory.stat")
         cached = fields.get("total_inactive_file", 0) + fields.get("total_active_file", 0)
-        return max(0, read_number(f"{memory}/memory.usage_in_bytes") - cached)
+        return max(0, read_number(memory / "memory.usage_in_bytes") - cached)
 
     def names(self) -> set[str]:
-        return set[str]().union(*(list_groups(os.path.join(mount, self._parent)) for mount in self._mounts))
+        return set[str]().union(*(list_groups(place) for place in self._places))
 
-    def kill(self, name: str) -> int:
-        return kill_pids(list_pids(self._path("pids", name)))
+    def kill(self, name: str) -> list[int]:
+        return kill_pids(list_pids(self._parents["pids"] / name))
 
     def remove(self, name: str) -> None:
-        for mount in self._mounts:
-            remove_group(os.path.join(mount, self._parent, name))
+        for place in self._places:
+            remove_group(place / name)
 
     def close(self) -> None:
-        for mount in self._mounts:
+        for place in self._places:
             with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(mount, self._parent))
+                place.rmdir()

@@ -1,4 +1,4 @@
-"""The ``oci`` driver: one bundle and one run of an OCI runtime for each sandbox."""
+"""The ``oci`` driver: one bundle and one run of an OCI runtime for each sandbox (docs/decisions/0002-oci-sandbox.md)."""
 
 from __future__ import annotations
 
@@ -6,214 +6,182 @@ import asyncio
 import hashlib
 import os
 import re
-import shutil
-import socket
-from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from spinney.drivers.channel import GuestChannel, Watchdog
-from spinney.drivers.oci.bundle import Ids, Template, encode_config
-from spinney.drivers.oci.machine import find_cgroups, find_init
-from spinney.drivers.oci.processes import Child, become_subreaper, spawn
-from spinney.drivers.oci.rootfs import add_mount_points, make_rootfs
+from spinney.drivers.channel import Watchdog
+from spinney.drivers.oci.cgroups import NoCgroups
+from spinney.drivers.oci.identity import find_identities
+from spinney.drivers.oci.machine import check_user_namespaces, find_cgroups, find_init, find_runtime, read_nameservers
+from spinney.drivers.oci.network import Network
+from spinney.drivers.oci.processes import become_subreaper
+from spinney.drivers.oci.run_dir import RunDir
+from spinney.drivers.oci.runtime import OciRuntime
 from spinney.drivers.oci.sandbox import OciSandbox
-from spinney.drivers.oci.settings import UID_BASE, UID_RANGE, OciSettings, find_binary
-from spinney.errors import StartFailed, Unsupported
+from spinney.drivers.oci.settings import OciSettings
+from spinney.drivers.oci.start import Place, Start
+from spinney.drivers.oci.sweep import sweep
+from spinney.errors import Error, StartFailed, Unavailable, Unsupported
 from spinney.ports import Features, Sandbox, SandboxSpec
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+THREADS = 4
 
 
 class OciDriver:
     """A Driver (see ports) for one server.
 
-    run_dir: a directory of this server's alone, best on a tmpfs; the same again after a restart, so that ``sweep`` finds what a
-        killed server left. Control groups are named after it.
+    run_dir: a directory of this server's alone, and the same after a restart: by it ``sweep`` finds what a killed server left.
+    Control groups, links and rules are named after it.
     """
 
     def __init__(self, run_dir: Path, settings: OciSettings | None = None) -> None:
-        """Raises Unsupported when this machine cannot isolate; the message says what to do."""
+        """Raises Unsupported when this machine cannot isolate (the message says what to do), ValueError for wrong settings."""
         self._settings = settings or OciSettings()
-        runtime = find_binary(self._settings.runtime)
-        if runtime is None:
-            raise Unsupported(f"{self._settings.runtime} is not installed: apt-get install {self._settings.runtime}")
-        digest = hashlib.sha256(str(run_dir).encode()).hexdigest()
-        self.name = "oci"
-        self.features = Features(tier=f"oci/{os.path.basename(runtime)}")
-        self._runtime = runtime
-        self._run_dir = run_dir
-        self._cgroups = find_cgroups(f"spinney-{digest[:12]}")
-        self._uid_base = self._settings.uid_base or UID_BASE + int(digest[:8], 16) % 1024 * UID_RANGE
-        self._slots = deque(range(UID_RANGE // 2))
-        self._sandboxes: dict[str, OciSandbox] = {}
-        self._templates: dict[tuple[str, bool], Template] = {}
+        tag = hashlib.sha256(os.fsencode(run_dir.absolute())).hexdigest()[:12]
+        check_user_namespaces()
+        self._run_dir = RunDir(run_dir.absolute())
+        self._runtime = OciRuntime(find_runtime(self._settings.runtime), self._run_dir.state)
+        self._cgroups = find_cgroups(f"spinney-{tag}")
+        self._identities = find_identities(self._settings.uid_base, tag)
         self._init = find_init()
+        self._network = self._find_network(tag)
+        self.name = "oci"
+        self.features = self._describe()
         self._watchdog = Watchdog()
-        self._executor = ThreadPoolExecutor(4, "spinney-oci")
+        self._executor = ThreadPoolExecutor(THREADS, "spinney-oci")
         self._starts = asyncio.Semaphore(self._settings.starts_max or 2 * (os.cpu_count() or 1))
-        self._prepared = False
+        self._names: set[str] = set()
+        self._sandboxes: dict[str, OciSandbox] = {}
+        self._ready: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def _find_network(self, tag: str) -> Network | None:
+        if os.geteuid() != 0:
+            return None
+        record = self._run_dir.path.parent / "forwarding-was-off"
+        try:
+            return Network(tag, self._settings.network_cidr, self._settings.egress_allow, read_nameservers(), record)
+        except Unsupported:
+            return None
+
+    def _describe(self) -> Features:
+        limited = not isinstance(self._cgroups, NoCgroups)
+        rootless = os.geteuid() != 0
+        notes = [] if limited else ["memory, CPU and processes are not limited: no control groups without root or delegation"]
+        if self._network is None:
+            notes.append("no network for sandboxes: it needs root, iproute2 and nftables")
+        return Features(
+            tier=f"oci/{self._runtime.name}" + (" rootless" if rootless else ""),
+            network=self._network is not None,
+            pty=True,
+            limits_memory=limited,
+            limits_cpu=limited,
+            limits_pids=limited,
+            notes=tuple(notes),
+        )
 
     # -- Driver --------------------------------------------------------------------------------------------------------
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        if not SAFE_ID.fullmatch(spec.id):
-            raise StartFailed("the sandbox has no safe name")
-        await self._prepare()
-        async with self._starts:
-            slot = self._slots.popleft()
-            try:
-                async with asyncio.timeout(self._settings.start_timeout_s):
-                    sandbox = await self._start(spec, slot)
-            except BaseException as error:
-                await asyncio.shield(self._discard(spec.id, slot))
-                if isinstance(error, TimeoutError):
-                    raise StartFailed("the sandbox was not ready in time") from error
-                if isinstance(error, OSError):
-                    log.warning("sandbox could not be started", sandbox=spec.id, error=str(error))
-                    raise StartFailed(f"the sandbox could not be started: {error.strerror}") from error
-                raise
+        if not SAFE_ID.fullmatch(spec.id) or spec.id in self._names:
+            raise StartFailed("the sandbox has no name that is safe and its own")
+        if spec.network and self._network is None:
+            raise StartFailed("this server has no network for sandboxes")
+        self._names.add(spec.id)
+        try:
+            await self._prepare()
+            async with self._starts:
+                sandbox = await self._start(spec)
+        except BaseException:
+            self._names.discard(spec.id)
+            raise
         self._sandboxes[spec.id] = sandbox
         return sandbox
 
+    async def _start(self, spec: SandboxSpec) -> OciSandbox:
+        start = Start(self._place, spec)
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                return await start.run()
+        except BaseException as error:
+            detail = await asyncio.shield(start.undo())
+            if not isinstance(error, Exception):
+                raise
+            log.warning("sandbox not started", sandbox=spec.id, error=repr(error), detail=detail)
+            if isinstance(error, Error):
+                raise
+            reason = "it was not ready in time" if isinstance(error, TimeoutError) else "the host refused it"
+            raise StartFailed(f"the sandbox could not be started: {reason}") from error
+
     async def attach(self, state: Mapping[str, Any]) -> Sandbox | None:
-        """Always None: the guest channel has no name through which a new server could take it over."""
+        """Always None: a guest channel has no name by which another server could take it over, so ``sweep`` ends the sandbox."""
         return None
 
     async def sweep(self, keep: Collection[str]) -> int:
+        """As in ports; sandboxes that this driver made and that are not closed are never swept."""
         await self._prepare()
-        kept = {*keep, *self._sandboxes}
-        names = (self._cgroups.names() | set(os.listdir(self._run_dir / "s"))) - kept
-        for name in names:
-            await self._call(self._cgroups.kill, name)
-        for name in names:
-            await self._call(self._remove_traces, name)
-        return len(names)
+        return await self._call(sweep, self._place, {*keep, *self._names})
 
     def memory_bytes(self) -> int:
         return self._cgroups.memory_bytes()
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())))
-        self._cgroups.close()
-        await self._call(shutil.rmtree, self._run_dir, True)
+        if self._ready is not None:
+            await asyncio.wait((self._ready,))
+            await self._call(self._give_back)
         self._executor.shutdown(wait=False)
-
-    # -- one sandbox ---------------------------------------------------------------------------------------------------
-
-    async def _start(self, spec: SandboxSpec, slot: int) -> OciSandbox:
-        ids = Ids(self._uid_base + 2 * slot, self._uid_base + 2 * slot + 1)
-        ours, theirs = socket.socketpair()
-        pipes = [os.pipe(), os.pipe()]
-        ends = [theirs.detach(), pipes[0][1], pipes[1][1]]
-        try:
-            channel = await GuestChannel.connect(
-                ours,
-                pipes[0][0],
-                pipes[1][0],
-                self._watchdog,
-                result_bytes=spec.limits.result_bytes,
-                log_bytes=spec.limits.log_bytes,
-            )
-            try:
-                init = await self._boot(spec, ids, ends)
-                sandbox = self._wrap(spec, slot, init, channel)
-            except BaseException:
-                channel.close()
-                raise
-        finally:
-            for fd in ends:
-                os.close(fd)
-        try:
-            await channel.ready
-        except BaseException:
-            await asyncio.shield(sandbox.close())
-            raise
-        return sandbox
-
-    def _wrap(self, spec: SandboxSpec, slot: int, init: Child, channel: GuestChannel) -> OciSandbox:
-        async def remove(name: str) -> None:
-            await self._discard(name, slot)
-
-        return OciSandbox(spec, str(self._directory(spec.id) / "task"), init, channel, self._cgroups, remove)
-
-    async def _boot(self, spec: SandboxSpec, ids: Ids, ends: list[int]) -> Child:
-        """Run the runtime until it has left the sandbox's first process to us."""
-        directory = self._directory(spec.id)
-        runtime = Child(await self._call(self._spawn, spec, ids, ends, directory))
-        if await runtime.wait():
-            log.warning("runtime refused a sandbox", sandbox=spec.id, detail=(directory / "log").read_text()[-2000:])
-            raise StartFailed("the sandbox could not be started: the container runtime refused it")
-        return Child(int((directory / "pid").read_text()))
-
-    def _spawn(self, spec: SandboxSpec, ids: Ids, ends: list[int], directory: Path) -> int:
-        """Write the bundle and start the runtime; in a thread, for it works on files."""
-        task = directory / "task"
-        task.mkdir(parents=True)
-        directory.chmod(0o711)
-        task.chmod(0o750)
-        os.chown(task, 0, ids.guest)
-        template = self._template(spec)
-        resources = self._cgroups.resources(spec.limits)
-        config = encode_config(template, spec, ids, str(task), self._cgroups.location(spec.id), resources)
-        (directory / "config.json").write_bytes(config)
-        for fd in ends[1:]:
-            os.fchown(fd, ids.guest, ids.guest)
-        argv = [self._runtime, "--root", str(self._run_dir / "state"), "--log", str(directory / "log"), "run", "-d"]
-        argv += ["--preserve-fds", "1", "--pid-file", str(directory / "pid"), "-b", str(directory), spec.id]
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return spawn(argv, [null, ends[1], ends[2], ends[0]], {"PATH": os.defpath})
-        finally:
-            os.close(null)
-
-    def _template(self, spec: SandboxSpec) -> Template:
-        key = (spec.launch.key, spec.network)
-        found = self._templates.get(key)
-        if found is None:
-            rootfs = self._run_dir / "rootfs"
-            add_mount_points(rootfs, spec.launch.mounts)
-            found = Template(rootfs=str(rootfs), mounts=tuple(self._mounts), init=self._init, seccomp=None)
-            self._templates[key] = found
-        return found
-
-    async def _discard(self, name: str, slot: int) -> None:
-        """After the end of all its processes: remove what a sandbox left outside, and free its ids."""
-        await self._call(self._remove_traces, name)
-        self._sandboxes.pop(name, None)
-        self._slots.append(slot)
-
-    def _remove_traces(self, name: str) -> None:
-        self._cgroups.kill(name)
-        self._cgroups.remove(name)
-        shutil.rmtree(self._run_dir / "state" / name, ignore_errors=True)
-        shutil.rmtree(self._directory(name), ignore_errors=True)
-
-    def _directory(self, name: str) -> Path:
-        return self._run_dir / "s" / name
 
     # -- the driver itself ---------------------------------------------------------------------------------------------
 
     async def _prepare(self) -> None:
-        if not self._prepared:
-            self._prepared = True
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        if self._ready is None:
             become_subreaper()
-            await self._call(self._prepare_files)
+            self._ready = asyncio.create_task(self._call(self._take_place))
+        await asyncio.shield(self._ready)
 
-    def _prepare_files(self) -> None:
-        for directory in (self._run_dir, self._run_dir / "s", self._run_dir / "state"):
-            directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(0o711)
-        shutil.rmtree(self._run_dir / "rootfs", ignore_errors=True)
-        self._mounts = make_rootfs(self._run_dir / "rootfs")
+    def _take_place(self) -> None:
+        self._run_dir.prepare()
         self._cgroups.prepare(self._settings.memory_budget_bytes, self._settings.pids_budget)
 
-    async def _call(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+    def _give_back(self) -> None:
+        if self._network is not None:
+            self._network.close()
+        self._cgroups.close()
+        self._run_dir.close()
+
+    @property
+    def _place(self) -> Place:
+        return Place(
+            run_dir=self._run_dir,
+            runtime=self._runtime,
+            cgroups=self._cgroups,
+            identities=self._identities,
+            network=self._network,
+            init=self._init,
+            filtered=self._settings.seccomp,
+            watchdog=self._watchdog,
+            call=self._call,
+            forget=self._forget,
+        )
+
+    def _forget(self, name: str) -> None:
+        self._names.discard(name)
+        self._sandboxes.pop(name, None)
+
+    async def _call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Run blocking work in one of the driver's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*arguments, **named))

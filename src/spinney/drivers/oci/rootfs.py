@@ -1,8 +1,7 @@
-"""The read-only root that all sandboxes of a server share: links into the host's /usr, mount points, and a small generated /etc."""
+"""The read-only root that all sandboxes of a server share: links into the host's /usr, mount points, a small generated /etc."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +37,7 @@ def make_rootfs(directory: Path, nameservers: Sequence[str] | None = None) -> li
     for name in SYSTEM_LINKS:
         host = Path("/", name)
         if host.is_symlink():
-            (directory / name).symlink_to(os.readlink(host))
+            (directory / name).symlink_to(host.readlink())
         elif host.is_dir():
             (directory / name).mkdir()
             mounts.append(Mount(str(host), str(host)))
@@ -70,7 +69,7 @@ def _copy_alternatives(target: Path) -> None:
     source = Path("/etc/alternatives")
     for entry in sorted(source.iterdir()) if source.is_dir() else ():
         if entry.is_symlink():
-            destination = os.readlink(entry)
+            destination = str(entry.readlink())
             if destination.startswith("/usr/") and "/man/" not in destination:
                 (target / entry.name).symlink_to(destination)
 
@@ -81,7 +80,7 @@ def add_mount_points(directory: Path, mounts: Sequence[Mount]) -> None:
         target = directory / mount.target.lstrip("/")
         if mount.target.startswith("/usr/") or target.exists():
             continue
-        if os.path.isdir(mount.source):
+        if Path(mount.source).is_dir():
             target.mkdir(parents=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)

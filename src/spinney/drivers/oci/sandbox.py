@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spinney.drivers.channel import GuestChannel
-from spinney.drivers.oci.cgroups import Cgroups
+from spinney.drivers.oci.exec import OciProcess, execute
+from spinney.drivers.oci.network import Link
 from spinney.drivers.oci.processes import Child
-from spinney.errors import SandboxDied, StartFailed, Unsupported
+from spinney.errors import SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply, ResourceUsage
 from spinney.ports import Command, Limits, Load, Process, SandboxSpec
+
+if TYPE_CHECKING:
+    from spinney.drivers.oci.start import Place
 
 EXIT_GRACE_S = 0.25
 """How long a guest whose channel ended may take to die by itself: its own exit code says more than that of our kill."""
@@ -21,32 +26,40 @@ KILLED = 137
 
 
 class OciSandbox:
-    """A Sandbox (see ports). Made by ``OciDriver.create``."""
+    """A Sandbox (see ports). Made by ``Start``.
+
+    user: the guest's own id as it sees it. clear: removes what the sandbox has outside, once its processes are dead.
+    """
 
     def __init__(
         self,
         spec: SandboxSpec,
-        task: str,
+        *,
+        user: int,
         init: Child,
         channel: GuestChannel,
-        cgroups: Cgroups,
-        remove: Callable[[str], Coroutine[Any, Any, None]],
+        link: Link | None,
+        place: Place,
+        clear: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self.id = spec.id
+        self._environment = dict(spec.launch.environment)
         self._limits: Limits = spec.limits
-        self._task = task
+        self._user = user
         self._init = init
         self._channel = channel
-        self._cgroups = cgroups
-        self._remove = remove
+        self._link = link
+        self._place = place
+        self._clear = clear
         self._oom_kills = 0
-        self._last_usage: ResourceUsage | None = None
+        self._processes: list[OciProcess] = []
+        self._final_usage: ResourceUsage | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def load(self, load: Load) -> None:
         try:
-            write_files(self._task, load.files)
-            self._cgroups.change(self.id, self._limits, load.limits)
+            write_files(self._place.run_dir.task(self.id), load.files)
+            self._place.cgroups.change(self.id, self._limits, load.limits)
         except OSError as error:
             raise StartFailed(f"the code could not be put into the sandbox: {error.strerror}") from error
         self._limits = load.limits
@@ -67,7 +80,7 @@ class OciSandbox:
         if reply.outcome is Outcome.TIMEOUT:
             return
         reply.exit_code = self._init.exit_code
-        kills = self._cgroups.oom_kills(self.id)
+        kills = self._place.cgroups.oom_kills(self.id)
         if kills > self._oom_kills and reply.exit_code == KILLED:
             reply.outcome = Outcome.OUT_OF_MEMORY
         self._oom_kills = kills
@@ -80,13 +93,21 @@ class OciSandbox:
     async def exec(self, command: Command) -> Process:
         if self._init.exit_code is not None:
             raise SandboxDied("the sandbox has ended", self._init.exit_code)
-        raise Unsupported("processes beside the guest are not available")
+        process = await execute(self._place, self.id, command, self._environment, self._limits, self._user)
+        self._processes.append(process)
+        return process
 
     async def poll(self) -> int | None:
         return self._init.exit_code
 
     def usage(self) -> ResourceUsage:
-        return self._last_usage or self._cgroups.usage(self.id)
+        if self._final_usage is not None:
+            return self._final_usage
+        usage = self._place.cgroups.usage(self.id)
+        if self._link is None:
+            return usage
+        received, sent = self._link.read_bytes()
+        return usage._replace(network_rx_bytes=received, network_tx_bytes=sent)
 
     def state(self) -> dict[str, Any]:
         return {"id": self.id, "pid": self._init.pid}
@@ -97,13 +118,15 @@ class OciSandbox:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        self._final_usage = self.usage()
         await self.kill()
-        self._last_usage = self._cgroups.usage(self.id)
+        for process in self._processes:
+            process.close()
         self._channel.close()
-        await self._remove(self.id)
+        await self._clear()
 
 
-def write_files(directory: str, files: Mapping[str, bytes]) -> None:
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Put plain files into a directory of the host's that no guest can write; they are visible to its sandbox at once."""
     directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -7,11 +7,7 @@ import shutil
 
 import msgspec
 
-UID_BASE = 1_900_000_000
-"""Above every range that shadow (subuid) and systemd hand out, below 2**31."""
-
-UID_RANGE = 131_072
-"""Host ids of one server: two for each sandbox."""
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class OciSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +37,6 @@ class OciSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_binary(name: str) -> str | None:
     """The absolute path of a program, looked for where system administrators' programs are as well; None when there is none."""
-    if os.path.isabs(name):
+    if "/" in name:
         return name if os.access(name, os.X_OK) else None
-    return shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", ""))
+    return shutil.which(name, path=f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}")

@@ -1,0 +1,53 @@
+"""The OCI runtime as a program: its command lines, and what it keeps about a sandbox."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from spinney.drivers.oci.processes import spawn
+from spinney.drivers.oci.settings import SYSTEM_PATH
+
+ENVIRONMENT = {"PATH": SYSTEM_PATH}
+FORGOTTEN_BY_HAND = ("runc", "crun")
+"""Runtimes that keep nothing but a state directory and control groups: removing those ourselves saves a process per sandbox."""
+
+
+class OciRuntime:
+    """``binary`` is an absolute path, ``state`` the directory given as ``--root``."""
+
+    def __init__(self, binary: str, state: Path) -> None:
+        self.name = Path(binary).name
+        self._binary = binary
+        self._state = state
+
+    def _argv(self, log: Path, *arguments: str) -> list[str]:
+        return [self._binary, "--root", str(self._state), "--log", str(log), *arguments]
+
+    def run(self, name: str, bundle: Path, channel: int, stdout: int, stderr: int) -> int:
+        """Start a detached sandbox with the guest channel as its descriptor 3; the pid of the runtime, which ends soon."""
+        arguments = ("run", "--detach", "--preserve-fds", "1", "--pid-file", str(bundle / "pid"), "--bundle", str(bundle), name)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return spawn(self._argv(bundle / "log", *arguments), (null, stdout, stderr, channel), ENVIRONMENT)
+        finally:
+            os.close(null)
+
+    def execute(self, name: str, process: Path, descriptors: tuple[int, int, int], console: Path | None) -> int:
+        """Start one more process, described by the file ``process``, detached; the pid of the runtime, which ends soon."""
+        arguments = ["exec", "--detach", "--process", str(process), "--pid-file", f"{process}.pid"]
+        if console is not None:
+            arguments += ["--tty", "--console-socket", str(console)]
+        return spawn(self._argv(Path(f"{process}.log"), *arguments, name), descriptors, ENVIRONMENT)
+
+    def forget(self, name: str) -> None:
+        """Remove what the runtime holds of a dead sandbox besides its state directory."""
+        if self.name not in FORGOTTEN_BY_HAND:
+            command = [self._binary, "--root", str(self._state), "delete", "--force", name]
+            subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=30, check=False)
+
+    def is_starting(self, command_line: bytes, bundle: Path) -> bool:
+        """Whether a process with this command line (as in /proc) is a runtime at work on a bundle."""
+        arguments = command_line.split(b"\0")
+        return os.fsencode(self._state) in arguments and os.fsencode(bundle) in arguments

@@ -1,0 +1,187 @@
+"""Bringing one sandbox to life, and undoing it at whatever point it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from spinney.drivers.channel import GuestChannel, Watchdog
+from spinney.drivers.oci.bundle import Placement, Template, encode_config
+from spinney.drivers.oci.cgroups import Cgroups
+from spinney.drivers.oci.identity import Identities, Ids
+from spinney.drivers.oci.network import Link, Network
+from spinney.drivers.oci.processes import Child
+from spinney.drivers.oci.run_dir import RunDir
+from spinney.drivers.oci.runtime import OciRuntime
+from spinney.drivers.oci.sandbox import OciSandbox
+from spinney.drivers.oci.seccomp import encode_seccomp
+from spinney.errors import StartFailed
+from spinney.ports import SandboxSpec
+
+T = TypeVar("T")
+RUNTIME_GRACE_S = 2.0
+"""How long a runtime may still work when its sandbox is not wanted any more: killing it half-way leaves more to clear up."""
+
+
+class InThread(Protocol):
+    """Runs blocking work beside the event loop."""
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and with what one driver makes its sandboxes."""
+
+    run_dir: RunDir
+    runtime: OciRuntime
+    cgroups: Cgroups
+    identities: Identities
+    network: Network | None
+    init: str
+    filtered: bool
+    watchdog: Watchdog
+    call: InThread
+    forget: Callable[[str], None]
+
+
+class Start:
+    """One attempt. Exactly one of ``run``'s sandbox and ``undo`` takes care of what it made."""
+
+    def __init__(self, place: Place, spec: SandboxSpec) -> None:
+        self._place = place
+        self._spec = spec
+        self._ids: Ids | None = None
+        self._channel: GuestChannel | None = None
+        self._runtime: Child | None = None
+        self._init: Child | None = None
+        self._link: Link | None = None
+        self._booting: asyncio.Task[None] | None = None
+
+    async def run(self) -> OciSandbox:
+        """A sandbox whose guest is ready. Raises StartFailed, OSError."""
+        self._ids = self._place.identities.take()
+        self._booting = asyncio.create_task(self._boot(self._ids))
+        await asyncio.shield(self._booting)
+        assert self._init is not None and self._channel is not None
+        await self._channel.ready
+        return OciSandbox(
+            self._spec,
+            user=self._ids.inside,
+            init=self._init,
+            channel=self._channel,
+            link=self._link,
+            place=self._place,
+            clear=self._clear,
+        )
+
+    async def _boot(self, ids: Ids) -> None:
+        """Run the runtime until it has left the sandbox's first process to us. Never cancelled: a thread uses its descriptors."""
+        ours, theirs = socket.socketpair()
+        stdout, stderr = os.pipe(), os.pipe()
+        ends = (theirs.detach(), stdout[1], stderr[1])
+        try:
+            self._channel = await GuestChannel.connect(
+                ours,
+                stdout[0],
+                stderr[0],
+                self._place.watchdog,
+                result_bytes=self._spec.limits.result_bytes,
+                log_bytes=self._spec.limits.log_bytes,
+            )
+            self._runtime = Child(await self._place.call(self._spawn, ids, *ends))
+            code = await self._runtime.wait()
+        finally:
+            for fd in ends:
+                os.close(fd)
+        if code:
+            raise StartFailed("the sandbox could not be started: the container runtime refused it")
+        self._init = Child(self._read_pid())
+        if self._spec.network and self._place.network is not None:
+            self._link = await self._place.call(self._place.network.connect, self._init.pid)
+
+    def _spawn(self, ids: Ids, channel: int, stdout: int, stderr: int) -> int:
+        """Write the bundle and start the runtime; the runtime's pid. In a thread, for it works on files."""
+        place, name, limits = self._place, self._spec.id, self._spec.limits
+        place.run_dir.make_bundle(name, ids.guest)
+        placement = Placement(
+            ids=ids,
+            task=str(place.run_dir.task(name)),
+            cgroup=place.cgroups.location(name),
+            resources=place.cgroups.resources(limits),
+        )
+        bundle = place.run_dir.bundle(name)
+        (bundle / "config.json").write_bytes(encode_config(self._template(), self._spec, placement))
+        for fd in (stdout, stderr):
+            with contextlib.suppress(PermissionError):  # without root: /dev/stdout cannot be opened by its name then
+                os.fchown(fd, ids.guest or ids.root, ids.guest or -1)
+        return place.runtime.run(name, bundle, channel, stdout, stderr)
+
+    def _template(self) -> Template:
+        place, network = self._place, self._spec.network
+        nameservers = place.network.nameservers if place.network is not None else []
+        return Template(
+            rootfs=str(place.run_dir.root(network)),
+            mounts=place.run_dir.make_root(network, nameservers, self._spec.launch.mounts),
+            init=place.init,
+            seccomp=encode_seccomp() if place.filtered else None,
+        )
+
+    def _read_pid(self) -> int:
+        return int((self._place.run_dir.bundle(self._spec.id) / "pid").read_text())
+
+    async def undo(self) -> str:
+        """Remove everything that the attempt made; what the runtime said, for the server's own log."""
+        await self._end_processes()
+        if self._channel is not None:
+            self._channel.close()
+        said = await self._place.call(self._read_log)
+        await self._clear()
+        return said
+
+    async def _end_processes(self) -> None:
+        if self._booting is not None:
+            await asyncio.wait((self._booting,), timeout=RUNTIME_GRACE_S)
+            if not self._booting.done() and self._runtime is not None:
+                self._runtime.kill()
+            await asyncio.wait((self._booting,))
+        pids = await self._place.call(self._place.cgroups.kill, self._spec.id)
+        with contextlib.suppress(OSError, ValueError):
+            pids.append(self._read_pid())
+        for pid in pids if self._init is None else ():
+            with contextlib.suppress(ChildProcessError):
+                stray = Child(pid)
+                stray.kill()
+                await stray.wait()
+        if self._init is not None:
+            self._init.kill()
+            await self._init.wait()
+
+    def _read_log(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._place.run_dir.bundle(self._spec.id) / "log").read_text(errors="replace")[-2000:]
+        return ""
+
+    async def _clear(self) -> None:
+        """Once all its processes are dead: remove a sandbox's traces and let its ids and address be used again."""
+        await self._place.call(self._remove_traces)
+        if self._ids is not None:
+            self._place.identities.give(self._ids)
+        self._place.forget(self._spec.id)
+
+    def _remove_traces(self) -> None:
+        if self._link is not None and self._place.network is not None:
+            self._place.network.disconnect(self._link)
+        remove_traces(self._place, self._spec.id)
+
+
+def remove_traces(place: Place, name: str) -> None:
+    """What a dead sandbox left: control groups, the runtime's state, its directories. Raises OSError when a group will not go."""
+    place.runtime.forget(name)
+    place.cgroups.remove(name)
+    place.run_dir.remove(name)
