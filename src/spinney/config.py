@@ -51,8 +51,8 @@ class PoolSettings(_Group):
 
     stems_min: int = Field(1, ge=0)
     """Booted sandboxes without code kept ready per runtime in use."""
-    stems_max: Positive = 8
-    """The most that are kept when a runtime is called for often."""
+    stems_max: int = Field(8, ge=0)
+    """The most that are kept when a runtime is called for often; 0, with a minimum of 0, keeps none ever."""
     idle_s: float = Field(300.0, gt=0)
     """A warm sandbox that nobody called for so long is closed."""
     sandboxes_per_function: Positive = 64
