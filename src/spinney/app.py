@@ -17,6 +17,7 @@ import structlog
 from spinney.clock import SystemClock
 from spinney.config import Settings
 from spinney.core.background import Background, Run
+from spinney.core.budget import Budget
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
@@ -58,13 +59,15 @@ class App:
         self._store = store
         self._index = index = Index()
         self._journal = FileJournal(settings.data_dir / "journal", store.write_executions)
+        self._budget = Budget(memory_budget(settings))
         self._stems = Stems(
             driver,
+            self._budget,
             least=settings.pool.stems_min,
             most=settings.pool.stems_max,
             starts_parallel=max(1, settings.sandbox.starts_parallel // 2),
         )
-        self._pool = Pool(driver, self._stems, _pool_limits(settings), self._kind, self._load)
+        self._pool = Pool(driver, self._stems, self._budget, _pool_limits(settings), self._kind, self._load)
         self._functions = Functions(store, index, clock, self._pool.retire)
         self._tokens = Tokens(store, clock, admin_key)
         self._records = Records(store, self._journal, index, driver.features.tier, {"impuls": settings.impuls.executions_kept})
@@ -188,7 +191,7 @@ class App:
 
     def _metrics(self) -> bytes:
         return exposition(
-            self.kernel.metrics, self._pool.counts(), self._stems.counts(), self._pool.memory_bytes, len(self._index)
+            self.kernel.metrics, self._pool.counts(), self._stems.counts(), self._budget.used_bytes, len(self._index)
         )
 
 
@@ -279,7 +282,6 @@ def memory_budget(settings: Settings) -> int:
 def _pool_limits(settings: Settings) -> PoolLimits:
     pool = settings.pool
     return PoolLimits(
-        budget_bytes=memory_budget(settings),
         idle_s=pool.idle_s,
         sandboxes_per_version=pool.sandboxes_per_function,
         queue_per_version=pool.queue_per_function,

@@ -13,6 +13,7 @@ from time import monotonic
 
 import structlog
 
+from spinney.core.budget import Budget
 from spinney.core.index import Target
 from spinney.core.stems import Kind, Stems
 from spinney.errors import Busy, Error, StartFailed
@@ -62,21 +63,19 @@ class Line:
 
 
 class PoolLimits:
-    """Bounds, all of them: sandboxes and waiting calls per version and in total, seconds, bytes."""
+    """Bounds: sandboxes and waiting calls per version and in total, and seconds."""
 
-    __slots__ = ("budget_bytes", "idle_s", "queue_per_version", "queue_total", "queue_wait_s", "sandboxes_per_version")
+    __slots__ = ("idle_s", "queue_per_version", "queue_total", "queue_wait_s", "sandboxes_per_version")
 
     def __init__(
         self,
         *,
-        budget_bytes: int,
         idle_s: float = 300.0,
         sandboxes_per_version: int = 64,
         queue_per_version: int = 256,
         queue_total: int = 4096,
         queue_wait_s: float = 60.0,
     ) -> None:
-        self.budget_bytes = budget_bytes
         self.idle_s = idle_s
         self.sandboxes_per_version = sandboxes_per_version
         self.queue_per_version = queue_per_version
@@ -91,20 +90,20 @@ class Pool:
         self,
         driver: Driver,
         stems: Stems,
+        budget: Budget,
         limits: PoolLimits,
         kind_of: Callable[[Target], Kind],
         loader: Callable[[Target], Awaitable[Load]],
     ) -> None:
         self._driver = driver
         self._stems = stems
+        self._budget = budget
         self._limits = limits
         self._kind_of = kind_of
         self._loader = loader
         self._lines: dict[str, Line] = {}
         self._queued = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._measured_bytes = 0
-        self._unmeasured_bytes = 0
         self._closed = False
 
     # -- the hot path --------------------------------------------------------------------------------------------------
@@ -203,10 +202,10 @@ class Pool:
         return expected_s > self._stems.start_s(line.kind.key)
 
     def _start(self, line: Line) -> None:
-        if not self._room(line.kind.launch.idle_mb << 20):
+        if not self._stems.has_ready(line.kind.key) and not self._room(line.kind.idle_bytes):
             return
         line.starting += 1
-        self._unmeasured_bytes += line.kind.launch.idle_mb << 20
+        self._budget.begin(line.kind.idle_bytes)
         self._spawn(self._start_one(line))
 
     async def _start_one(self, line: Line) -> None:
@@ -222,6 +221,7 @@ class Pool:
             self._offer(Slot(sandbox, line), monotonic())
         finally:
             line.starting -= 1
+            self._budget.end(line.kind.idle_bytes)
             self._forget(line)
 
     async def _make(self, line: Line) -> Sandbox:
@@ -242,15 +242,10 @@ class Pool:
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def memory_bytes(self) -> int:
-        """What all sandboxes use: measured lately, plus what those started since are expected to."""
-        return self._measured_bytes + self._unmeasured_bytes
-
     def _room(self, wanted_bytes: int) -> bool:
-        """Whether so much more fits into the budget, after closing idle sandboxes when it must be."""
-        while self.memory_bytes + wanted_bytes > self._limits.budget_bytes:
-            if not self._evict():
+        """Whether so much more fits into the budget, after closing idle sandboxes and stems when it must be."""
+        while not self._budget.fits(wanted_bytes):
+            if not self._evict() and not self._stems.shed():
                 return False
         return True
 
@@ -259,8 +254,8 @@ class Pool:
         oldest = min((line for line in self._lines.values() if line.idle), key=lambda line: line.idle[0].since, default=None)
         if oldest is None:
             return False
+        self._budget.closed(oldest.kind.idle_bytes)
         self._close(oldest.idle.popleft())
-        self._measured_bytes = max(0, self._measured_bytes - (oldest.kind.launch.idle_mb << 20))
         self._forget(oldest)
         return True
 
@@ -294,11 +289,8 @@ class Pool:
                 self._start(line)
 
     def _measure(self) -> None:
-        self._measured_bytes = self._driver.memory_bytes()
-        starting = sum(line.starting * line.kind.launch.idle_mb for line in self._lines.values())
-        self._unmeasured_bytes = starting << 20
-        while self.memory_bytes > self._limits.budget_bytes and self._evict():
-            pass
+        self._budget.measure(self._driver.memory_bytes())
+        self._room(0)
 
     def _expire(self, now: float) -> None:
         oldest = now - self._limits.idle_s

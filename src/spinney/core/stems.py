@@ -12,6 +12,7 @@ from time import monotonic
 import msgspec
 import structlog
 
+from spinney.core.budget import Budget
 from spinney.errors import Error
 from spinney.ports import Driver, Launch, Limits, Sandbox, SandboxSpec
 
@@ -22,6 +23,7 @@ WINDOW_S = 10.0
 FORGET_S = 600.0
 """A shelf that nobody used for so long, and that is not to be kept, is emptied."""
 RETRY_S = 5.0
+LOOK_EVERY_S = 1.0
 STEM_START_S = 0.004
 """Expected time to turn a ready stem into a version's sandbox."""
 
@@ -36,6 +38,11 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.launch.key}+net" if self.network else self.launch.key
+
+    @property
+    def idle_bytes(self) -> int:
+        """What one is expected to use while nothing runs in it."""
+        return self.launch.idle_mb << 20
 
     def spec(self) -> SandboxSpec:
         """The spec of one more sandbox of this kind, with an id of its own."""
@@ -69,8 +76,9 @@ class Shelf:
 class Stems:
     """All shelves. ``take`` gives a ready stem or starts a sandbox; ``run`` refills."""
 
-    def __init__(self, driver: Driver, *, least: int = 1, most: int = 8, starts_parallel: int = 2) -> None:
+    def __init__(self, driver: Driver, budget: Budget, *, least: int = 1, most: int = 8, starts_parallel: int = 2) -> None:
         self._driver = driver
+        self._budget = budget
         self._least = least
         self._most = most
         self._starts_parallel = starts_parallel
@@ -91,7 +99,7 @@ class Stems:
         shelf = self._shelf(kind)
         shelf.keep = True
         if self._least and not shelf.ready:
-            shelf.starting += 1
+            self._begin(shelf)
             await self._boot(shelf)
 
     async def take(self, kind: Kind) -> Sandbox:
@@ -119,8 +127,13 @@ class Stems:
         shelf.boot_s += 0.2 * (monotonic() - began - shelf.boot_s)
         return sandbox
 
+    def _begin(self, shelf: Shelf) -> None:
+        """Count a start at once, so that nobody starts too many before its task runs."""
+        shelf.starting += 1
+        self._budget.begin(shelf.kind.idle_bytes)
+
     async def _boot(self, shelf: Shelf) -> None:
-        """Add one stem; the caller has counted it as starting."""
+        """Add one stem; ``_begin`` has counted it."""
         try:
             sandbox = await self._create(shelf)
         except BaseException:
@@ -128,6 +141,7 @@ class Stems:
             raise
         finally:
             shelf.starting -= 1
+            self._budget.end(shelf.kind.idle_bytes)
         if self._closed:
             await sandbox.close()
         else:
@@ -148,7 +162,8 @@ class Stems:
             for shelf in self._shelves.values():
                 self._tend(shelf, now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 1.0)
+                async with asyncio.timeout(LOOK_EVERY_S):  # wait_for may swallow the cancellation that ends us
+                    await self._wake.wait()
 
     def _tend(self, shelf: Shelf, now: float) -> None:
         wanted = shelf.wanted(now, self._least, self._most)
@@ -156,8 +171,10 @@ class Stems:
             self._spawn(shelf.ready.pop().close())
         if now - shelf.failed_at < RETRY_S:
             return
-        while len(shelf.ready) + shelf.starting < wanted and self._starting() < self._starts_parallel:
-            shelf.starting += 1
+        missing = wanted - len(shelf.ready) - shelf.starting
+        while missing > 0 and self._starting() < self._starts_parallel and self._budget.fits(shelf.kind.idle_bytes):
+            missing -= 1
+            self._begin(shelf)
             self._spawn(self._refill(shelf))
 
     def _starting(self) -> int:
@@ -167,6 +184,19 @@ class Stems:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def shed(self) -> bool:
+        """Close one ready stem, of the kind that has most; False when there is none. For when memory is short."""
+        fullest = max(self._shelves.values(), key=lambda shelf: len(shelf.ready), default=None)
+        if fullest is None or not fullest.ready:
+            return False
+        self._budget.closed(fullest.kind.idle_bytes)
+        self._spawn(fullest.ready.pop().close())
+        return True
+
+    def has_ready(self, key: str) -> bool:
+        shelf = self._shelves.get(key)
+        return shelf is not None and bool(shelf.ready)
 
     def counts(self) -> dict[str, int]:
         """Ready stems per kind."""
