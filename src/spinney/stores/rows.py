@@ -32,7 +32,10 @@ def columns(kind: type[msgspec.Struct], without: Collection[str] = ()) -> list[C
 def from_row(kind: type[Noun], values: Sequence[Any], without: Collection[str] = ()) -> Noun:
     """The noun from the values of ``columns``; fields in ``without`` are empty."""
     fields = msgspec.json.decode(values[0]) if kind is Execution else dict(zip(_read(kind, without), values, strict=True))
-    fields.update((name, empty) for name, empty in _required(kind).items() if name in without)
+    for name in without:
+        fields.pop(name, None)
+        if name in _required(kind):
+            fields[name] = _required(kind)[name]()
     return msgspec.convert(fields, kind)
 
 
@@ -41,6 +44,6 @@ def _read(kind: type[msgspec.Struct], without: Collection[str]) -> list[str]:
 
 
 @cache
-def _required(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """For each field that has no default, the empty value of its type."""
-    return {field.name: field.type() for field in msgspec.structs.fields(kind) if field.required}
+def _required(kind: type[msgspec.Struct]) -> dict[str, type]:
+    """The types of the fields that have no default."""
+    return {field.name: field.type for field in msgspec.structs.fields(kind) if field.required}
