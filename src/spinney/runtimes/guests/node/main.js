@@ -1,0 +1,173 @@
+'use strict';
+// The half of the Node.js runtime that runs inside a sandbox: it takes calls from the channel one at a time, runs the handler and
+// answers. While there is no call it blocks in read(2); between two calls the event loop gets exactly one turn.
+
+const { AsyncLocalStorage } = require('node:async_hooks');
+const { openSync, closeSync } = require('node:fs');
+const { Channel, kinds, readU32, utf8Slice, latin1Slice, byteLength, uncurry, exit, LOST_CHANNEL } = require('./channel.js');
+const environment = require('./environment.js');
+const { load, LoadFailure } = require('./loader.js');
+const { captureConsole, replaceStreams } = require('./output.js');
+const { encode, describe, outcomes } = require('./values.js');
+const { setFlagsFromString } = require('node:v8');
+
+const CHANNEL_FD = 3;
+const TASK_FILE = /^[^/]+$/;
+
+const { parse } = JSON;
+const { setImmediate, Promise } = globalThis;
+const { floor } = Math;
+const { apply } = Reflect;
+const now = performance.now.bind(performance);
+const today = Date.now;
+const sliceText = uncurry(String.prototype.slice);
+const calls = new AsyncLocalStorage();
+const run = uncurry(AsyncLocalStorage.prototype.run);
+const getStore = uncurry(AsyncLocalStorage.prototype.getStore);
+
+let channel;
+let settings = null;
+let handler = null;
+let running = null;
+let day = 0;
+let date = '';
+let endGroups;
+
+class Call {
+  constructor(number, id, timeoutMs) {
+    this.number = number;
+    this.id = id;
+    this.timeoutMs = timeoutMs;
+    this.startedAt = now();
+    this.logBytesLeft = settings.log_bytes;
+  }
+}
+
+/** Answer a call, once; then let the event loop turn and wait for the next. */
+function answer(call, outcome, text) {
+  if (running !== call) return;
+  running = null;
+  channel.sendResult(call.number, outcome, text);
+  setImmediate(serve);
+}
+
+/** Send one entry of console output, when it was written on behalf of the running call. */
+function log(level, text) {
+  const call = getStore(calls);
+  if (call === undefined || call !== running || call.logBytesLeft < 0) return;
+  // One more than the host keeps, so that it knows that there was more.
+  const kept = text.length > call.logBytesLeft ? sliceText(text, 0, call.logBytesLeft + 1) : text;
+  call.logBytesLeft -= byteLength(kept) + 1;
+  channel.sendLog(call.number, level, kept);
+}
+
+/** An error that nobody caught: the running call's failure, unless it was left over from an earlier one. */
+function failRunning(owner, error) {
+  const call = running;
+  if (call !== null && (owner === undefined || owner === call)) answer(call, outcomes.FAILED | outcomes.UNUSABLE, describe(error));
+}
+
+function utcDate() {
+  const ms = today();
+  if (floor(ms / 86400000) !== day) {
+    day = floor(ms / 86400000);
+    date = new Date(ms).toISOString().slice(0, 10);
+  }
+  return date;
+}
+
+/** The handler's second argument: Impuls contract 3.3. */
+function makeContext(call) {
+  return {
+    functionName: settings.function,
+    functionVersion: '$LATEST',
+    memoryLimitInMB: settings.memory_mb,
+    awsRequestId: call.id,
+    getRemainingTimeInMillis: () => {
+      const left = floor(call.timeoutMs - (now() - call.startedAt));
+      return left > 0 ? left : 0;
+    },
+    logGroupName: settings.log_group,
+    logStreamName: `${utcDate()}/${call.id}`,
+    invokedFunctionArn: settings.arn,
+    callbackWaitsForEmptyEventLoop: true,
+  };
+}
+
+function ignoreCallback() {}
+
+/** Call a handler that takes a callback: whichever comes first of the callback and what it returned. */
+function callWithCallback(event, context) {
+  return new Promise((resolve, reject) => {
+    const settle = (error, value) => (error ? reject(error) : resolve(value));
+    const returned = apply(handler.call, handler.owner, [event, context, settle]);
+    if (typeof returned?.then === 'function') {
+      returned.then((value) => value === undefined || resolve(value), reject);
+    }
+  });
+}
+
+function callHandler(event, context) {
+  if (handler.call.length >= 3) return callWithCallback(event, context);
+  return apply(handler.call, handler.owner, [event, context, ignoreCallback]);
+}
+
+async function perform(call, body) {
+  let value;
+  try {
+    if (handler === null) handler = await load(settings.file, settings.exportPath);
+    if (handler instanceof LoadFailure) return answer(call, handler.outcome, handler.text);
+    value = await callHandler(parse(body), makeContext(call));
+  } catch (error) {
+    return answer(call, outcomes.FAILED, describe(error));
+  }
+  if (running !== call) return undefined;
+  const result = encode(value, settings.result_bytes);
+  return answer(call, result[0], result[1]);
+}
+
+function beginCall({ call: number, data, from, to }) {
+  const idEnd = from + 12 + readU32(data, from + 4);
+  const bodyStart = idEnd + readU32(data, from + 8);
+  running = new Call(number, latin1Slice(data, from + 12, idEnd), readU32(data, from));
+  environment.restore();
+  endGroups();
+  run(calls, running, perform, running, utf8Slice(data, bodyStart, to));
+}
+
+function configure({ data, from, to }) {
+  settings = parse(utf8Slice(data, from, to));
+  if (!TASK_FILE.test(settings.file)) exit(LOST_CHANNEL);
+  settings.exportPath = settings.handler.replace(/^(?:[^]*\/)?[^/.]*\./, '');
+  environment.configure(settings.environment);
+  if (settings.memory_mb <= 1024) setFlagsFromString(`--heap-growing-percent=${settings.memory_mb <= 512 ? 30 : 60}`);
+}
+
+/** Take the next call; a load on the way is noted. */
+function serve() {
+  try {
+    let frame = channel.receive();
+    if (frame.kind === kinds.LOAD) {
+      configure(frame);
+      frame = channel.receive();
+    }
+    if (frame.kind !== kinds.INVOKE) exit(LOST_CHANNEL);
+    beginCall(frame);
+  } catch {
+    exit(LOST_CHANNEL); // not the handler's doing: its errors end in perform
+  }
+}
+
+function start() {
+  const ownerOf = (promise) => (calls.kResourceStore === undefined ? getStore(calls) : promise[calls.kResourceStore]);
+  process.on('uncaughtException', (error) => failRunning(getStore(calls), error));
+  process.on('unhandledRejection', (reason, promise) => failRunning(ownerOf(promise), reason));
+  endGroups = captureConsole(log);
+  replaceStreams();
+  setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
+  channel = new Channel(CHANNEL_FD);
+  channel.sendReady(process.versions.node);
+  setImmediate(serve);
+}
+
+start();

@@ -1,0 +1,1 @@
+"""What runs inside a Python sandbox. Standard library only; speaks docs/guest-channel.md."""

@@ -1,0 +1,95 @@
+"""The guest's end of the channel (docs/guest-channel.md): blocking reads, whole frames in one write each."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+
+READY, LOAD, INVOKE, RESULT, LOG = 1, 2, 3, 4, 5
+LOST_CHANNEL = 70  # exit code: the channel was closed or broken from the inside
+
+_HEADER = struct.Struct("<IIB")
+_RESULT_HEADER = struct.Struct("<IIBBI")
+_LOG_HEADER = struct.Struct("<IIBB")
+_CHUNK_BYTES = 65536
+_LARGE_CHUNK_BYTES = 1 << 20
+
+
+class Channel:
+    """Frames over a blocking stream socket. Threads may send; only the main one receives."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        self._rest = b""
+        self._lock = threading.RLock()
+        self._exit = os._exit
+        self._read = os.read
+        self._write = os.write
+        os.register_at_fork(after_in_child=self._leave)
+
+    def _leave(self) -> None:
+        """A forked child is not the guest: it keeps no hold on the channel, and ends should it come back to the guest's loop."""
+        fd, self._fd = self._fd, -1
+        self._lock = threading.RLock()
+        if fd >= 0:
+            os.close(fd)
+
+    @property
+    def is_open(self) -> bool:
+        """False in a forked child."""
+        return self._fd >= 0
+
+    def receive(self) -> tuple[int, int, bytes]:
+        """Block until a frame is complete: (kind, call, payload)."""
+        data = self._rest or self._more(_CHUNK_BYTES)
+        while len(data) < 9:
+            data += self._more(_CHUNK_BYTES)
+        length, call, kind = _HEADER.unpack_from(data)
+        size = length + 9
+        if len(data) < size:
+            data = self._complete(data, size)
+        self._rest = data[size:]
+        return kind, call, data[9:size]
+
+    def _complete(self, data: bytes, size: int) -> bytes:
+        parts = [data]
+        missing = size - len(data)
+        while missing > 0:
+            part = self._more(min(max(missing, _CHUNK_BYTES), _LARGE_CHUNK_BYTES))
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _more(self, size: int) -> bytes:
+        try:
+            data = self._read(self._fd, size)
+        except OSError:
+            self._exit(LOST_CHANNEL)
+        if not data:
+            self._exit(0)  # the host is done with this sandbox
+        return data
+
+    def send_ready(self, version: str) -> None:
+        """Tell the host that the runtime is booted."""
+        payload = b'{"version":"%s"}' % version.encode()
+        self._send(_HEADER.pack(len(payload), 0, READY) + payload)
+
+    def send_result(self, call: int, outcome: int, body: bytes) -> None:
+        """Answer a call."""
+        self._send(_RESULT_HEADER.pack(len(body) + 5, call, RESULT, outcome, 0) + body)
+
+    def send_log(self, call: int, level: int, text: bytes) -> None:
+        """One entry of a call's log; it has left the process when this returns."""
+        self._send(_LOG_HEADER.pack(len(text) + 1, call, LOG, level) + text)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            with self._lock:
+                written = self._write(self._fd, data)
+                while written < len(data):
+                    data = memoryview(data)[written:]
+                    written = self._write(self._fd, data)
+        except OSError:
+            self._exit(LOST_CHANNEL)
