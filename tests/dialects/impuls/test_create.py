@@ -82,9 +82,10 @@ def test_bad_name(api: Api, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", rules.GOOD_NAMES, ids=short)
-def test_good_name(fresh_account: Api, name: str) -> None:
-    assert fresh_account.function(name=name)() == "hi"
-    assert fresh_account.send("GET", f"{FUNCTIONS}/{name}").json()["name"] == name
+def test_good_name(api: Api, name: str) -> None:
+    function = api.function(name=name)
+    assert function() == "hi"
+    assert function.get()["name"] == name
 
 
 @pytest.mark.parametrize("name", rules.NOT_STRINGS, ids=short)

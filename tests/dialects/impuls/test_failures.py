@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.dialects.impuls.api import Api, Function, together, unique
+from tests.dialects.impuls.api import Api, Function, together
+from tests.processes import find_processes, new_name
 from tests.server import Server, wait_until
 
 THROWN: list[tuple[str, str]] = [
@@ -198,19 +198,8 @@ def test_a_timeout_of_two(api: Api) -> None:
     assert function(1) == "fine"
 
 
-def running(mark: str) -> bool:
-    """Whether any process of this machine carries the mark in its command line."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in path.read_bytes():
-                return True
-        except OSError:
-            continue
-    return False
-
-
 def test_a_timeout_ends_every_process_of_the_sandbox(api: Api) -> None:
-    mark = unique("spinney-test-child")
+    mark = new_name()
     function = api.node(
         """
         const deaf = 'process.on("SIGTERM", () => {}); setTimeout(() => {}, 1e6)';
@@ -224,12 +213,12 @@ def test_a_timeout_ends_every_process_of_the_sandbox(api: Api) -> None:
     seen: list[bool] = []
 
     def watch(_: int) -> None:
-        wait_until(lambda: running(mark), "the child process starts")
+        wait_until(lambda: find_processes(mark), "the child process starts")
         seen.append(True)
 
     def call(_: int) -> None:
         assert function.error(mark) == "function execution timed out after 2 seconds"
-        assert not running(mark)
+        assert not find_processes(mark)
 
     together(lambda work: work(0), [watch, call])
     assert seen == [True]

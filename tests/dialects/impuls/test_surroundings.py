@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import ADMIN_KEY
 from tests.dialects.impuls.api import TRIVIAL, Api, Function
+from tests.processes import find_processes, new_name, status_of
 from tests.server import Server, wait_until
 
 FIXED = {"PATH", "HOME", "TMPDIR", "LANG", "TZ"}
@@ -30,7 +31,8 @@ PROC = """
 READABLE = """
     const fs = require('fs');
     paths.filter((path) => {
-        try { return (fs.statSync(path).isDirectory() ? fs.readdirSync(path) : fs.readFileSync(path)).length } catch { return false }
+        try { return (fs.statSync(path).isDirectory() ? fs.readdirSync(path) : fs.readFileSync(path)).length }
+        catch { return false }
     })
 """
 
@@ -284,26 +286,14 @@ def test_privileges(js: Function) -> None:
 
 def test_not_root_on_the_host(api: Api) -> None:
     """Seen from outside: the function gives its process a name that can be found again."""
-    function = api.node("process.title = event; await new Promise((go) => setTimeout(go, 500)); return process.getuid()")
-    name = f"sp-t-{os.getpid()}"
-
-    def owners() -> set[str]:
-        found = set()
-        for status in Path("/proc").glob("[0-9]*/status"):
-            try:
-                lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            except OSError:
-                continue
-            if lines.get("Name") == name:
-                found.update(lines["Uid"].split() + lines["Gid"].split())
-        return found
-
+    function = api.node("process.title = event; await new Promise((go) => setTimeout(go, 500))")
+    name = new_name()
     with ThreadPoolExecutor() as pool:
         call = pool.submit(function, name)
-        wait_until(owners, "the function runs")
-        seen = owners()
+        wait_until(lambda: find_processes(name), "the function runs")
+        status = status_of(find_processes(name)[0])
         call.result()
-    assert seen and "0" not in seen
+    assert "0" not in status["Uid"].split() + status["Gid"].split()
 
 
 def test_other_processes_are_invisible(api: Api) -> None:

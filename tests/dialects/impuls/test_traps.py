@@ -1,0 +1,103 @@
+"""Hostile and unlucky functions: each harms at most its own answer (contract 7, above all 5, 8, 12, 18)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.dialects.impuls import attacks
+from tests.dialects.impuls.api import FUNCTIONS, Api, Function, together
+from tests.server import Server, wait_until
+
+
+def attack(function: Function) -> None:
+    """One attack, then three calls that must be right, whatever the first one came to."""
+    answer = function.invoke("attack")
+    assert answer.get("body") == "mine" or re.match(
+        r"function (exited|exceeded|execution|result)|no$", answer.get("error", "")
+    ), answer
+    assert [function("after") for _ in range(3)] == ["after"] * 3
+
+
+@pytest.mark.parametrize("code", attacks.NODE.values(), ids=attacks.NODE.keys())
+def test_a_node_function_harms_only_itself(api: Api, code: str) -> None:
+    attack(api.function(code, timeout_sec=3))
+
+
+@pytest.mark.parametrize("code", attacks.PYTHON.values(), ids=attacks.PYTHON.keys())
+def test_a_python_function_harms_only_itself(api: Api, code: str) -> None:
+    attack(api.python(code, timeout_sec=3))
+
+
+def test_attackers_do_not_disturb_a_neighbour(api: Api) -> None:
+    neighbour = api.node("return event")
+    bombs = [
+        api.python("import os\ndef handler(event, context):\n    while True: os.fork()", timeout_sec=3),
+        api.node("const all = []; for (;;) all.push(Buffer.alloc(1e7, 1))"),
+        api.node("while (true);", timeout_sec=3),
+        api.node("for (;;) process.stdout.write('y'.repeat(65536))", timeout_sec=3),
+        api.node("for (let n = 0; ; n++) require('fs').writeFileSync('/tmp/' + n, 'x'.repeat(1e6))", timeout_sec=3),
+    ]
+    done: list[str] = []
+
+    def bomb(function: Function) -> None:
+        done.append(function.error())
+
+    def call(_: Function) -> None:
+        wait_until(lambda: neighbour("still") == "still" and len(done) == len(bombs), "all attacks are over")
+
+    together(lambda function: call(function) if function is neighbour else bomb(function), [neighbour, *bombs])
+    assert len(done) == len(bombs)
+    assert api.send("GET", FUNCTIONS).status_code == 200
+
+
+def test_a_prototype_from_an_event_pollutes_nothing(api: Api) -> None:
+    function = api.node(
+        "const seen = ({}).polluted ?? null; Object.assign({}, event);"
+        "return [seen, Object.keys(event), Object.getPrototypeOf(event) === Object.prototype]"
+    )
+    for _ in range(2):
+        assert function.invoke_text('{"__proto__": {"polluted": 1}}')["body"] == [None, ["__proto__"], True]
+
+
+def test_events_are_never_source_text(api: Api) -> None:
+    function = api.node("return event")
+    for text in (
+        "${process.exit(1)}",
+        "`",
+        "'); process.exit(1); ('",
+        "\\",
+        "\u2028",
+        "*/",
+        "</script>",
+        "#{1}",
+        "{{1}}",
+        "%s",
+        "\\u0027",
+    ):
+        assert function({text: text}) == {text: text}
+
+
+def test_code_is_never_part_of_a_template(api: Api) -> None:
+    for text in ("`${1}`", "'\\''", '"\u2028"', "/*`*/'a'//`", "String.raw`\\u`"):
+        assert api.function(f"exports.handler = () => [{text}].length\n// trailing comment")() == 1
+
+
+def test_the_machinery_shows_no_host_path(server: Server, js: Function) -> None:
+    source = """
+        const read = (path) => { try { return require('fs').readFileSync(path, 'latin1') } catch { return '' } };
+        ['environ', 'cmdline', 'mountinfo', 'cgroup', 'maps'].map((part) => read('/proc/1/' + part) + read('/proc/self/' + part)).join()
+    """
+    seen = js(source)
+    assert str(server.data_dir) not in seen
+    assert str(Path(__file__).parents[3]) not in seen
+
+
+def test_a_function_may_take_longer_than_half_a_minute(make_server: Callable[..., Server], connect: Callable[..., Api]) -> None:
+    """No time limit of the HTTP side cuts off a function that is within its own."""
+    api = connect(make_server())
+    function = api.node("await new Promise((go) => setTimeout(go, 31000)); return 'in the end'", timeout_sec=60)
+    assert function() == "in the end"

@@ -1,0 +1,35 @@
+"""What runs on this machine, seen from outside the sandboxes: functions under test give their process a name."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+_numbers = itertools.count(1)
+
+
+def new_name() -> str:
+    """A process name (at most 15 characters) that nothing else on this machine has."""
+    return f"spt{os.getpid()}-{next(_numbers)}."
+
+
+def find_processes(name: str) -> list[int]:
+    """The pids of live processes that have this as their name or in their command line."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _matches(path, name)]
+
+
+def _matches(process: Path, name: str) -> bool:
+    try:
+        return name in (process / "comm").read_text() or name.encode() in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/<pid>/status; empty when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
