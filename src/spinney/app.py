@@ -284,6 +284,7 @@ def _pool_limits(settings: Settings) -> PoolLimits:
     return PoolLimits(
         idle_s=pool.idle_s,
         sandboxes_per_version=pool.sandboxes_per_function,
+        sandboxes_eager=2 * (os.cpu_count() or 1),
         queue_per_version=pool.queue_per_function,
         queue_total=pool.queue_total,
         queue_wait_s=pool.queue_wait_s,

@@ -22,6 +22,10 @@ from spinney.ports import Driver, Load, Sandbox
 log = structlog.get_logger("spinney.pool")
 
 TICK_S = 0.05
+EAGER_S = 0.001
+"""Wait that is worth another sandbox while there are fewer than the processors can keep busy."""
+PATIENCE_S = 0.1
+"""A line whose first call has waited so long gets more sandboxes, whatever its calls used to take."""
 MEASURE_EVERY_S = 1.0
 UNKNOWN_STARTS_MAX = 4
 """Sandboxes started at once for a version whose calls have not shown yet how long they take."""
@@ -45,7 +49,7 @@ class Slot:
 class Line:
     """One version: its idle sandboxes, and the calls that wait for one."""
 
-    __slots__ = ("busy", "idle", "kind", "mean_s", "retired", "starting", "target", "waiting")
+    __slots__ = ("busy", "idle", "kind", "looked", "mean_s", "per_s", "retired", "served", "starting", "target", "waiting")
 
     def __init__(self, target: Target, kind: Kind) -> None:
         self.target = target
@@ -55,23 +59,43 @@ class Line:
         self.busy = 0
         self.starting = 0
         self.mean_s: float | None = None
+        self.served = 0
+        self.looked = (0.0, 0)
+        self.per_s = 0.0
         self.retired = False
 
     @property
     def live(self) -> int:
         return len(self.idle) + self.busy + self.starting
 
+    def look(self, now: float) -> None:
+        """Note how many calls a second this line gets done."""
+        looked_at, served = self.looked
+        self.looked = (now, self.served)
+        self.per_s = (self.served - served) / (now - looked_at)
+
+    def expected_wait_s(self) -> float:
+        """Seconds until the last call that waits has a turn: by how long calls take, or by how fast the line has been moving.
+
+        The smaller counts: on a busy machine calls seem long although more sandboxes would only share the same processors.
+        """
+        if self.mean_s is None:
+            return float("inf")
+        by_length = len(self.waiting) * self.mean_s / max(1, self.busy + self.starting)
+        return min(by_length, len(self.waiting) / self.per_s) if self.per_s else by_length
+
 
 class PoolLimits:
     """Bounds: sandboxes and waiting calls per version and in total, and seconds."""
 
-    __slots__ = ("idle_s", "queue_per_version", "queue_total", "queue_wait_s", "sandboxes_per_version")
+    __slots__ = ("idle_s", "queue_per_version", "queue_total", "queue_wait_s", "sandboxes_eager", "sandboxes_per_version")
 
     def __init__(
         self,
         *,
         idle_s: float = 300.0,
         sandboxes_per_version: int = 64,
+        sandboxes_eager: int = 4,
         queue_per_version: int = 256,
         queue_total: int = 4096,
         queue_wait_s: float = 60.0,
@@ -81,6 +105,7 @@ class PoolLimits:
         self.queue_per_version = queue_per_version
         self.queue_total = queue_total
         self.queue_wait_s = queue_wait_s
+        self.sandboxes_eager = sandboxes_eager
 
 
 class Pool:
@@ -125,6 +150,7 @@ class Pool:
         took = now - slot.taken_at
         mean = line.mean_s
         line.mean_s = took if mean is None else mean + SMOOTHING * (took - mean)
+        line.served += 1
         self._offer(slot, now)
 
     def _offer(self, slot: Slot, now: float) -> None:
@@ -198,8 +224,8 @@ class Pool:
             return True
         if line.mean_s is None:
             return line.starting < UNKNOWN_STARTS_MAX
-        expected_s = len(line.waiting) * line.mean_s / (line.busy + line.starting)
-        return expected_s > self._stems.start_s(line.kind.key)
+        few = line.busy + line.starting < self._limits.sandboxes_eager
+        return line.expected_wait_s() > (EAGER_S if few else self._stems.start_s(line.kind.key))
 
     def _start(self, line: Line) -> None:
         if not self._stems.has_ready(line.kind.key) and not self._room(line.kind.idle_bytes):
@@ -282,8 +308,10 @@ class Pool:
         if not line.waiting:
             self._forget(line)
             return
-        waited_s = now - line.waiting[0][1]
-        if line.live == 0 or waited_s > self._stems.start_s(line.kind.key):
+        line.look(now)
+        patience_s = max(PATIENCE_S, self._stems.start_s(line.kind.key))
+        stuck = now - line.waiting[0][1] > patience_s and len(line.waiting) > line.per_s * patience_s
+        if line.live == 0 or stuck:
             free = min(self._limits.sandboxes_per_version - line.live, len(line.waiting) - line.starting, UNKNOWN_STARTS_MAX)
             for _ in range(free - line.starting):
                 self._start(line)

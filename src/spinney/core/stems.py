@@ -24,8 +24,8 @@ FORGET_S = 600.0
 """A shelf that nobody used for so long, and that is not to be kept, is emptied."""
 RETRY_S = 5.0
 LOOK_EVERY_S = 1.0
-STEM_START_S = 0.004
-"""Expected time to turn a ready stem into a version's sandbox."""
+STEM_START_S = 0.02
+"""What a ready stem costs a call: some 4 ms to take the code, and the processor time that booting its successor takes from all."""
 
 
 class Kind(msgspec.Struct, frozen=True):
