@@ -93,12 +93,9 @@ class FileJournal:
     async def flush(self) -> None:
         """Return when everything appended before is in the store. Raises Unavailable when the store refuses; nothing is lost."""
         target, refusals = self._segments.appended, self._refusals
+        await self._until(lambda: self._committed >= target or self._refusals != refusals)
         if self._committed < target:
-            self._hurry.set()
-            self._wake.set()
-            await self._until(lambda: self._committed >= target or self._refusals != refusals)
-            if self._committed < target:
-                raise Unavailable(self._reason)
+            raise Unavailable(self._reason)
 
     async def close(self) -> None:
         """Flush, stop the writer, remove what is in the store. What the store refuses stays for the next ``open``. Idempotent."""
@@ -118,7 +115,11 @@ class FileJournal:
     # -- waiting for the writer ----------------------------------------------------------------------------------------
 
     async def _until(self, done: Callable[[], bool]) -> None:
-        self._waiting += 1  # before looking, so that the writer announces whatever comes after the look
+        if done():
+            return
+        self._waiting += 1  # before looking again, so that the writer announces whatever comes after the look
+        self._hurry.set()
+        self._wake.set()
         try:
             while not done():
                 if self._thread is None:
@@ -149,7 +150,8 @@ class FileJournal:
             self._batch = self._batch or _take(self._queue, self._limits)
             if self._batch:
                 if self._commit():
-                    pause_s = 0 if len(self._queue) >= self._limits.batch_records else self._limits.pause_s
+                    hurry = self._stopping or self._waiting or len(self._queue) >= self._limits.batch_records
+                    pause_s = 0 if hurry else self._limits.pause_s
                 elif self._stopping:
                     break
                 else:
