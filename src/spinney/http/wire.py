@@ -122,12 +122,17 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise NotJSON("empty body")
     check_json(raw)
-    value = json.loads(raw)
+    value = json.loads(raw, parse_int=_integer)
     if not isinstance(value, dict):
         raise NotJSON("expected a JSON object")
     if b"\\u" in raw and _has_lone_surrogate(value):
         raise NotJSON("a string with a lone surrogate has no UTF-8 form")
     return value
+
+
+def _integer(digits: str) -> int:
+    """Python refuses to read more than 4300 digits; so many of them are out of every range anyway."""
+    return int(digits[:4300])
 
 
 def _has_lone_surrogate(value: Any) -> bool:

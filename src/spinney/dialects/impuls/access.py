@@ -18,7 +18,8 @@ class RequestHeaders:
     __slots__ = ("authorization", "encoding", "host", "origin")
 
     def __init__(self, scope: Scope) -> None:
-        self.authorization = self.host = self.origin = self.encoding = b""
+        self.authorization = self.host = self.encoding = b""
+        self.origin: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host":
                 self.host = value
@@ -38,7 +39,7 @@ async def identify(kernel: Kernel, scope: Scope, headers: RequestHeaders) -> Cal
         if caller is None:
             raise await kernel.tokens.refuse(scope["client"][0] if scope.get("client") else "")
         return caller
-    if not kernel.open_access or not local_host(headers.host) or (headers.origin and not same_origin(headers)):
+    if not kernel.open_access or not local_host(headers.host) or not same_origin(headers):
         raise Denied(REQUIRED)
     return ANONYMOUS
 
@@ -73,7 +74,9 @@ def split_port(authority: str) -> tuple[str, str]:
 
 
 def same_origin(headers: RequestHeaders) -> bool:
-    """Whether the Origin's host and port are those of the Host header; ``null`` never is."""
+    """Whether the Origin's host and port are those of the Host header, or there is no Origin; ``null`` never is."""
+    if headers.origin is None:
+        return True
     scheme, separator, authority = headers.origin.decode("latin-1").lower().partition("://")
     if not separator:
         return False

@@ -117,13 +117,11 @@ def _integer(field: str, least: int, most: int) -> Callable[[Any], int]:
 
 
 def check_environment(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise Invalid("environment: must be an object of strings", "environment")
     if len(value) > VARIABLES_MAX:
         raise Invalid(f"environment: at most {VARIABLES_MAX} variables", "environment")
     for key, text in value.items():
-        if not isinstance(text, str):
-            raise Invalid("environment: must be an object of strings", "environment")
         if not key or len(key) > VARIABLE_NAME_MAX or "=" in key or "\0" in key or "\0" in text:
             raise Invalid(f"environment: invalid variable '{key}'", "environment")
     if sum(len(key.encode()) + len(text.encode()) for key, text in value.items()) > ENVIRONMENT_MAX_BYTES:
