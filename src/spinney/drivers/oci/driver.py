@@ -60,6 +60,7 @@ class OciDriver:
         self._starts = asyncio.Semaphore(self._settings.starts_max or 2 * (os.cpu_count() or 1))
         self._names: set[str] = set()
         self._sandboxes: dict[str, OciSandbox] = {}
+        self._starting: set[asyncio.Task[OciSandbox]] = set()
         self._ready: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -98,15 +99,24 @@ class OciDriver:
         self._names.add(spec.id)
         try:
             await self._prepare()
-            async with self._starts:
-                sandbox = await self._start(spec)
-        except BaseException:
+            starting = asyncio.create_task(self._start(spec))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            sandbox = await starting
+        except BaseException as error:
             self._names.discard(spec.id)
+            if self._closed and isinstance(error, asyncio.CancelledError):
+                raise Unavailable("the server is stopping") from error
             raise
-        self._sandboxes[spec.id] = sandbox
         return sandbox
 
     async def _start(self, spec: SandboxSpec) -> OciSandbox:
+        async with self._starts:
+            sandbox = await self._try_to_start(spec)
+        self._sandboxes[spec.id] = sandbox
+        return sandbox
+
+    async def _try_to_start(self, spec: SandboxSpec) -> OciSandbox:
         start = Start(self._place, spec)
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
@@ -137,6 +147,9 @@ class OciDriver:
         if self._closed:
             return
         self._closed = True
+        for starting in self._starting:
+            starting.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())))
         if self._ready is not None:
             await asyncio.wait((self._ready,))

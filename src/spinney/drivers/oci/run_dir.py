@@ -7,11 +7,12 @@ import ctypes
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from spinney.drivers.oci.rootfs import add_mount_points, make_rootfs
-from spinney.errors import Unavailable
+from spinney.errors import Unavailable, Unsupported
 from spinney.ports import Mount
 
 MS_NOSUID, MS_NODEV, MNT_DETACH = 2, 4, 2
@@ -33,6 +34,7 @@ class RunDir:
         self.state = path / "state"
         self._lock: int | None = None
         self._roots: dict[bool, list[Mount]] = {}
+        self._making = threading.Lock()
 
     def bundle(self, name: str) -> Path:
         return self.path / "s" / name
@@ -44,8 +46,14 @@ class RunDir:
         return self.path / ("rootfs-net" if network else "rootfs")
 
     def prepare(self) -> None:
-        """Make the directory and take it. Raises Unavailable when another live server has it."""
+        """Make the directory and take it.
+
+        Raises Unavailable when another live server has it, Unsupported when sandboxes could not reach it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        closed = [str(parent) for parent in self.path.parents if not parent.stat().st_mode & 0o001]
+        if closed and os.geteuid() == 0:
+            raise Unsupported(f"sandboxes cannot reach the run directory: choose one outside {closed[0]}")
         if os.geteuid() == 0 and filesystem_of(self.path) != "tmpfs":
             _libc.mount(b"spinney", os.fsencode(self.path), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=711")
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -63,10 +71,11 @@ class RunDir:
 
     def make_root(self, network: bool, nameservers: Sequence[str], mounts: Sequence[Mount]) -> tuple[Mount, ...]:
         """Make the shared root when it is not there, with places for a Launch's ``mounts``; everything to be mounted over it."""
-        if network not in self._roots:
-            self._roots[network] = make_rootfs(self.root(network), nameservers if network else None)
-        add_mount_points(self.root(network), mounts)
-        return (*self._roots[network], *mounts)
+        with self._making:
+            if network not in self._roots:
+                self._roots[network] = make_rootfs(self.root(network), nameservers if network else None)
+            add_mount_points(self.root(network), mounts)
+            return (*self._roots[network], *mounts)
 
     def make_bundle(self, name: str, group: int | None) -> None:
         """Directories of one sandbox; its code can be read by ``group`` (None: by this server's own user) and by root."""

@@ -1,0 +1,319 @@
+"""What every Driver must do. A test module subclasses ``DriverSuite`` (and ``IsolationSuite`` for drivers that really isolate),
+gives it a ``driver`` and a ``spec``, and runs its ``test_`` methods with anyio's pytest plugin.
+
+The sandboxes run ``spinney.testing.guest`` or something that answers like it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from spinney.errors import SandboxDied, StartFailed
+from spinney.model import Call, Outcome, Reply
+from spinney.ports import Command, Driver, Launch, Limits, Load, Mount, Process, Sandbox, SandboxSpec
+
+GUEST = "/opt/spinney-suite/guest.py"
+LAUNCH = Launch(
+    key="suite",
+    argv=("/usr/bin/python3", "-IS", GUEST),
+    mounts=(Mount(str(Path(__file__).with_name("guest.py")), GUEST),),
+)
+CALL_TIMEOUT_S = 20.0
+
+
+def make_spec(launch: Launch = LAUNCH, *, network: bool = False, **limits: Any) -> SandboxSpec:
+    """A spec with an id of its own; ``limits`` are fields of Limits."""
+    return SandboxSpec(id=str(uuid.uuid4()), launch=launch, limits=Limits(**limits), network=network)
+
+
+async def ask(sandbox: Sandbox, do: str, *, timeout_s: float = CALL_TIMEOUT_S, **arguments: Any) -> Reply:
+    """Have the guest do something."""
+    call = Call(str(uuid.uuid4()), json.dumps({"do": do, **arguments}).encode(), timeout_s)
+    return await sandbox.call(call, asyncio.get_running_loop().time() + timeout_s)
+
+
+async def get(sandbox: Sandbox, do: str, **arguments: Any) -> Any:
+    """What the guest answers; fails when it does not."""
+    reply = await ask(sandbox, do, **arguments)
+    assert reply.outcome is Outcome.OK, reply
+    return json.loads(reply.body)
+
+
+@asynccontextmanager
+async def opened(driver: Driver, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+    """A sandbox that is closed at the end."""
+    sandbox = await driver.create(spec)
+    try:
+        yield sandbox
+    finally:
+        await sandbox.close()
+
+
+async def read_all(process: Process) -> dict[str, bytes]:
+    """Everything a process writes, by stream."""
+    output = {"stdout": b"", "stderr": b""}
+    while True:
+        stream, data = await process.read()
+        if not stream:
+            return output
+        output[stream] += data
+
+
+class DriverSuite:
+    """Lifecycle, calls and the ways they end. Subclasses define the fixtures ``driver`` (a fresh Driver, closed by whoever made
+    it) and ``spec`` (makes SandboxSpecs, arguments as ``make_spec``)."""
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def test_a_sandbox_answers_until_it_is_closed(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        sandbox = await driver.create(wanted)
+        assert sandbox.id == wanted.id
+        assert await sandbox.poll() is None
+        assert await get(sandbox, "echo", value={"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
+        await sandbox.close()
+        assert await sandbox.poll() is not None
+        assert (await ask(sandbox, "echo", value=1)).outcome is Outcome.EXITED
+        await sandbox.close()
+
+    async def test_sandboxes_are_made_side_by_side(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        sandboxes = await asyncio.gather(*(driver.create(spec()) for _ in range(5)))
+        assert len({sandbox.id for sandbox in sandboxes}) == 5
+        answers = await asyncio.gather(*(get(sandbox, "remember", value=n) for n, sandbox in enumerate(sandboxes)))
+        assert answers == [None] * 5
+        assert [await get(sandbox, "remember", value="x") for sandbox in sandboxes] == list(range(5))
+        await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
+
+    async def test_a_cancelled_create_leaves_nothing(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        task = asyncio.create_task(driver.create(wanted))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        made = (await asyncio.gather(task, return_exceptions=True))[0]
+        if not isinstance(made, BaseException):  # it was quicker
+            await made.close()
+        assert await driver.sweep(()) == 0
+        async with opened(driver, wanted) as sandbox:
+            assert await get(sandbox, "echo", value=1) == 1
+
+    async def test_an_id_is_used_by_one_sandbox_at_a_time(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        async with opened(driver, wanted) as sandbox:
+            try:
+                await driver.create(wanted)
+            except StartFailed:
+                assert await get(sandbox, "echo", value=1) == 1
+            else:
+                raise AssertionError("a second sandbox got the same id")
+
+    async def test_closing_the_driver_closes_its_sandboxes(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        sandboxes = [await driver.create(spec()) for _ in range(2)]
+        await driver.close()
+        assert all([await sandbox.poll() is not None for sandbox in sandboxes])
+        await driver.close()
+
+    async def test_state_is_json_and_sweep_spares_the_living(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            state = json.loads(json.dumps(sandbox.state()))
+            assert state["id"] == sandbox.id
+            assert await driver.sweep([sandbox.id]) == 0
+            assert await driver.sweep(()) == 0
+            assert await get(sandbox, "echo", value=1) == 1
+        assert await driver.attach(state) is None
+
+    async def test_usage_is_never_negative_and_stays_after_the_end(
+        self, driver: Driver, spec: Callable[..., SandboxSpec]
+    ) -> None:
+        async with opened(driver, spec()) as sandbox:
+            await get(sandbox, "echo", value=1)
+            assert min(sandbox.usage()) >= 0
+            assert driver.memory_bytes() >= 0
+        assert min(sandbox.usage()) >= 0
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    async def test_one_sandbox_serves_many_calls(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            for number in range(50):
+                assert await get(sandbox, "remember", value=number) == (number - 1 if number else None)
+
+    async def test_large_bodies_pass_both_ways(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            text = "ü" * 1_000_000
+            assert await get(sandbox, "echo", value=text) == text
+
+    async def test_load_reaches_the_guest(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        async with opened(driver, wanted) as sandbox:
+            sandbox.load(Load(files={"index.js": b"code"}, payload=b'{"function": "f"}', limits=wanted.limits))
+            assert await get(sandbox, "payload") == {"function": "f"}
+
+    async def test_a_failing_call_does_not_end_the_sandbox(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "fail", message="no")
+            assert (reply.outcome, reply.message, reply.reusable) == (Outcome.ERROR, "RuntimeError: no", True)
+            assert await get(sandbox, "echo", value=1) == 1
+
+    async def test_output_becomes_logs_of_its_own_call(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "write", stdout="one\n\ntwo", stderr="oh\r\n")
+            assert sorted(reply.logs) == [("info", "one"), ("info", "two"), ("warn", "oh")]
+            assert list((await ask(sandbox, "echo", value=1)).logs) == []
+
+    async def test_output_beyond_the_limit_is_cut(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec(log_bytes=100)) as sandbox:
+            reply = await ask(sandbox, "write", stdout="ü" * 500_000 + "\nmore\n")
+            assert (reply.outcome, reply.logs_truncated) == (Outcome.OK, True)
+            assert [line.text for line in reply.logs] == ["ü" * 50]
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    async def test_an_exit_is_reported_with_its_code(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "write", stdout="last words", leave=7)
+            assert (reply.outcome, reply.exit_code, reply.reusable) == (Outcome.EXITED, 7, False)
+            assert [line.text for line in reply.logs] == ["last words"]
+            assert await sandbox.poll() == 7
+
+    async def test_a_signal_is_reported_as_128_and_its_number(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "die", number=11)
+            assert (reply.outcome, reply.exit_code) == (Outcome.EXITED, 139)
+
+    async def test_the_deadline_ends_everything(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox, opened(driver, spec()) as neighbour:
+            reply = await ask(sandbox, "hang", timeout_s=0.3)
+            assert (reply.outcome, reply.reusable) == (Outcome.TIMEOUT, False)
+            assert await sandbox.poll() is not None
+            assert await get(neighbour, "echo", value=1) == 1
+
+    async def test_closing_ends_a_running_call(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        sandbox = await driver.create(spec())
+        call = asyncio.create_task(ask(sandbox, "hang"))
+        await asyncio.sleep(0)
+        await sandbox.close()
+        assert (await call).outcome is Outcome.EXITED
+
+
+class IsolationSuite(DriverSuite):
+    """Limits, files, environment and processes, for drivers whose sandboxes are real."""
+
+    async def test_files_of_the_load_are_there_and_read_only(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        async with opened(driver, wanted) as sandbox:
+            sandbox.load(Load(files={"index.py": b"x = 1\n", "data.bin": b"\0"}, payload=b"{}", limits=wanted.limits))
+            assert await get(sandbox, "read", path="/var/task/index.py") == "x = 1\n"
+            for path in ("/var/task/index.py", "/var/task/new", "/usr/new", "/etc/new", "/new", "/dev/new"):
+                reply = await ask(sandbox, "python", code=f"open({path!r}, 'w')")
+                assert reply.outcome is Outcome.ERROR, path
+
+    async def test_a_file_name_never_leaves_the_task_directory(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        async with opened(driver, wanted) as sandbox:
+            for name in ("../x", "a/b", "/etc/x", "..", ""):
+                try:
+                    sandbox.load(Load(files={name: b""}, payload=b"{}", limits=wanted.limits))
+                except StartFailed:
+                    continue
+                raise AssertionError(name)
+
+    async def test_the_environment_is_small_and_fixed(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            environment = await get(sandbox, "python", code="import os; result = dict(os.environ)")
+            assert set(environment) == {"PATH", "HOME", "TMPDIR", "LANG", "TZ"}
+            assert (environment["HOME"], environment["TZ"]) == ("/tmp", "UTC")
+
+    async def test_memory_is_limited_and_told_apart(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec(memory_mb=64)) as sandbox:
+            assert await get(sandbox, "eat", mb=20) == 20
+            reply = await ask(sandbox, "eat", mb=200)
+            assert (reply.outcome, reply.exit_code, reply.reusable) == (Outcome.OUT_OF_MEMORY, 137, False)
+
+    async def test_load_changes_the_memory_limit(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        for before, after, fits in ((64, 256, True), (256, 64, False)):
+            async with opened(driver, spec(memory_mb=before)) as sandbox:
+                sandbox.load(Load(files={}, payload=b"{}", limits=Limits(memory_mb=after)))
+                reply = await ask(sandbox, "eat", mb=150)
+                assert reply.outcome is (Outcome.OK if fits else Outcome.OUT_OF_MEMORY)
+
+    async def test_a_child_out_of_memory_is_not_the_guest(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        code = "import subprocess; result = subprocess.run(['/usr/bin/python3', '-ISc', 'bytearray(300 << 20)']).returncode"
+        async with opened(driver, spec(memory_mb=64)) as sandbox:
+            assert await get(sandbox, "python", code=code) == -9
+            reply = await ask(sandbox, "leave", code=3)
+            assert (reply.outcome, reply.exit_code) == (Outcome.EXITED, 3)
+
+    async def test_tmp_is_private_and_limited(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        fill = "import os\nfd = os.open('/tmp/f', os.O_CREAT | os.O_WRONLY)\nwhile True: os.write(fd, bytes(1 << 20))"
+        async with opened(driver, spec(tmp_mb=8)) as sandbox, opened(driver, spec()) as other:
+            reply = await ask(sandbox, "python", code=fill)
+            assert "No space left" in reply.message
+            assert await get(sandbox, "python", code="import os; result = os.stat('/tmp/f').st_size") == 8 << 20
+            assert await get(other, "python", code="import os; result = os.listdir('/tmp')") == []
+
+    async def test_processes_are_limited(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        code = """
+import os, signal
+pids = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        pids.append(pid)
+except BlockingIOError:
+    result = len(pids)
+for pid in pids:
+    os.kill(pid, 9); os.waitpid(pid, 0)
+"""
+        async with opened(driver, spec(pids=32)) as sandbox:
+            assert 20 <= await get(sandbox, "python", code=code) < 32
+            assert await get(sandbox, "echo", value=1) == 1
+
+    async def test_cpu_is_measured(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            await get(sandbox, "burn", cpu_s=0.2)
+            usage = sandbox.usage()
+            assert usage.cpu_s >= 0.2
+            assert usage.memory_peak_bytes >= usage.memory_bytes > 0
+            assert driver.memory_bytes() > 0
+
+    async def test_a_process_beside_the_guest(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            process = await sandbox.exec(Command(argv=("/bin/sh", "-c", "cat; echo $A >&2; exit 3"), environment={"A": "b"}))
+            reading = asyncio.create_task(read_all(process))
+            await process.write(b"in" * 100_000)
+            await process.write(b"")
+            assert await reading == {"stdout": b"in" * 100_000, "stderr": b"b\n"}
+            assert await process.wait() == 3
+
+    async def test_a_process_with_a_terminal(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            process = await sandbox.exec(Command(argv=("/bin/sh", "-c", "read x; stty size; tty"), pty=True))
+            process.resize(100, 40)
+            await process.write(b"go\n")
+            output = (await read_all(process))["stdout"]
+            assert b"40 100\r\n" in output
+            assert b"/dev/pts/" in output
+            assert await process.wait() == 0
+
+    async def test_processes_die_with_their_sandbox(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        sandbox = await driver.create(spec())
+        process = await sandbox.exec(Command(argv=("/bin/sleep", "1000")))
+        killed = await sandbox.exec(Command(argv=("/bin/sleep", "1000")))
+        killed.kill()
+        assert await killed.wait() == 137
+        await sandbox.close()
+        assert await process.wait() == 137
+        try:
+            await sandbox.exec(Command(argv=("/bin/true",)))
+        except SandboxDied:
+            return
+        raise AssertionError("a closed sandbox took a process")
