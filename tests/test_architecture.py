@@ -36,12 +36,14 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 """HTTP, SQL and the operating system stay out of the core."""
 
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
-SHARED = {"drivers": {"channel"}, "runtimes": {"install"}, "stores": {"engine", "rows", "tables"}, "dialects": set[str]()}
+SHARED = {"drivers": {"channel"}, "runtimes": {"install", "guest"}, "stores": {"engine", "rows", "tables"}, "dialects": set[str]()}
 """Modules of a package of adapters that all of them may use; all others are siblings that do not know each other."""
 
 
 def sources() -> Iterator[tuple[str, Path]]:
     for file in sorted(SOURCE.rglob("*.py")):
+        if "guests" in file.parts:
+            continue
         parts = file.relative_to(SOURCE).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts), file
 
@@ -87,6 +89,13 @@ def test_adapters_do_not_know_their_siblings(module: str) -> None:
         parts = imported.split(".")
         if parts[0] == package and len(parts) > 1 and own not in {"sql", "journal"}:
             assert parts[1] in {own, *SHARED[package]}, f"{module} imports its sibling {imported}"
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "runtimes" / "guests").rglob("*.py")), ids=lambda file: file.name)
+def test_guests_know_nothing_of_the_server(file: Path) -> None:
+    text = file.read_text()
+    assert "import spinney." not in text
+    assert "from spinney." not in text
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("core")])

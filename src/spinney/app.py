@@ -8,7 +8,7 @@ import hashlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from spinney.stores.sql import SqlStore
 log = structlog.get_logger("spinney")
 
 DIALECTS = (Impuls,)
-RUNTIMES: tuple[type[NodeRuntime] | type[PythonRuntime], ...] = (NodeRuntime, PythonRuntime)
+RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
 
@@ -90,6 +90,7 @@ class App:
             dialect = make(self.kernel)
             runs[dialect.name] = dialect.run_queued
             self.front.mount(dialect, dialect.hot_routes(), dialect.app(), root=settings.root == dialect.name)
+        self._kinds: dict[str, Kind] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class App:
 
     async def _warm(self) -> None:
         """Boot one stem of each runtime that is installed; a runtime that cannot start is a warning, not the end."""
-        kinds = {kind.key: kind for kind in map(self._warm_kind, self.installed())}
+        kinds = {kind.key: kind for kind in map(self._kind_of, self.installed())}
         results = await asyncio.gather(*(self._stems.warm(kind) for kind in kinds.values()), return_exceptions=True)
         for kind, result in zip(kinds.values(), results, strict=True):
             if isinstance(result, Error):
@@ -169,12 +170,17 @@ class App:
         sandbox = self.settings.sandbox
         return Limits(memory_mb=memory_mb + sandbox.extra_memory_mb, cpus=sandbox.cpus)
 
-    def _warm_kind(self, runtime_id: str) -> Kind:
-        launch = self._runtime(runtime_id).launch(runtime_id)
-        return Kind(launch, self._limits(STEM_MEMORY_MB), network=self.settings.impuls.network)
+    def _kind_of(self, runtime_id: str) -> Kind:
+        """Looked up once per runtime: finding binaries asks the file system."""
+        kind = self._kinds.get(runtime_id)
+        if kind is None:
+            launch = self._runtime(runtime_id).launch(runtime_id)
+            kind = Kind(launch, self._limits(STEM_MEMORY_MB), network=self.settings.impuls.network)
+            self._kinds[runtime_id] = kind
+        return kind
 
     def _kind(self, target: Target) -> Kind:
-        return self._warm_kind(target.version.runtime)
+        return self._kind_of(target.version.runtime)
 
     async def _load(self, target: Target) -> Load:
         version = await self._functions.version(target)
@@ -185,7 +191,7 @@ class App:
     async def check_runtimes(self) -> list[CheckResult]:
         """Run one function of each installed runtime for real."""
         return [
-            await self_check(self._runtime(name), name, version, self._warm_kind(name), self.driver)
+            await self_check(self._runtime(name), name, version, self._kind_of(name), self.driver)
             for name, version in self.installed().items()
         ]
 
@@ -229,7 +235,7 @@ def runtimes_by_id() -> dict[str, Runtime]:
     """Raises Invalid when two runtimes claim one id."""
     found: dict[str, Runtime] = {}
     for make in RUNTIMES:
-        runtime: Runtime = make()
+        runtime = make()
         for name in runtime.ids:
             if name in found:
                 raise Invalid(f"runtime id '{name}' belongs to {found[name].name} and to {runtime.name}")
@@ -248,7 +254,7 @@ def prepare_data_dir(directory: Path) -> None:
 def run_dir(data_dir: Path) -> Path:
     """Where the live sandboxes of the server with this data directory keep their files: in memory, and its own."""
     name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:12]
-    base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/spinney-{os.geteuid()}"))  # noqa: S108
+    base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/spinney-{os.geteuid()}"))
     return base / "spinney" / name
 
 

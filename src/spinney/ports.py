@@ -269,6 +269,9 @@ class Store(Protocol):
     async def sweep(self) -> int:
         """Drop executions whose function is gone (written after its end, or left by a crash); the count. May be repeated."""
 
+    async def note_used(self, used: Mapping[str, float]) -> None:
+        """Set ``last_used_at`` of tokens by id, and nothing else of them."""
+
     async def generation(self) -> int:
         """Counts up whenever tokens or accounts are changed by anybody, also by another process."""
 

@@ -37,7 +37,7 @@ def test_networks_may_be_listed() -> None:
         ({"SPINNEY_PORT": "65536"}, "setting port: "),
         ({"SPINNEY_ROOT": "nothing"}, "setting root: "),
         ({"SPINNEY_ADMIN_KEY": "short"}, "setting admin_key: "),
-        ({"SPINNEY_POOL_STEMS_MAX": "0"}, "setting pool.stems_max: "),
+        ({"SPINNEY_POOL_QUEUE_TOTAL": "0"}, "setting pool.queue_total: "),
         ({"SPINNEY_EGRESS_ALLOW": "10.0.0.0/99"}, "setting egress_allow"),
     ],
 )

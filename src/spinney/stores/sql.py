@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -142,6 +142,17 @@ class SqlStore:
         if gone and kind is Account:
             self._in_background(self.sweep())
         return gone
+
+    async def note_used(self, used: Mapping[str, float]) -> None:
+        """Set ``last_used_at`` of tokens by id. Not a change that a server must notice: the generation stays."""
+        tokens = TABLES[Token]
+
+        def work(connection: Connection) -> None:
+            for token_id, at in used.items():
+                connection.execute(update(tokens).where(tokens.c.id == token_id).values(last_used_at=at))
+
+        if used:
+            await self._write(work)
 
     async def generation(self) -> int:
         """Counts up whenever tokens or accounts are changed by anybody, also by another process."""

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from spinney.core.kernel import Kernel, Target, new_id
+from spinney.core.kernel import Kernel, Target, new_execution_id
 from spinney.dialects.impuls.access import RequestHeaders, identify
 from spinney.dialects.impuls.wire import Envelope, envelope
 from spinney.errors import Denied, Unavailable
@@ -63,7 +63,7 @@ class Invoke:
             return
         try:
             await kernel.records.room()
-            answer = await self.run(target, Call(new_id(), event, target.version.timeout_s), "http")
+            answer = await self.run(target, Call(new_execution_id(), event, target.version.timeout_s), "http")
         except Unavailable as error:
             await refuse(send, 500, error.message)
             return
@@ -92,7 +92,7 @@ class Invoke:
 
     async def _later(self, target: Target, event: bytes, send: Send) -> None:
         execution = Execution(
-            id=new_id(),
+            id=new_execution_id(),
             function_id=target.function.id,
             version_id=target.version.id,
             account_id=target.function.account_id,
