@@ -8,7 +8,6 @@ const { pathToFileURL } = require('node:url');
 const vm = require('node:vm');
 const { describe, outcomes } = require('./values.js');
 
-const TASK = process.cwd(); // /var/task; the code lies where the process was started
 const WRAPPER = ['exports', 'require', 'module', '__filename', '__dirname'];
 const DECLARATION = /^(Cannot use import statement outside a module|Unexpected token 'export')/;
 
@@ -54,15 +53,15 @@ function compile(source, filename) {
   }
 }
 
-function runCommonJs(wrapper, source, filename) {
+function runCommonJs(wrapper, source, filename, directory) {
   const module = new Module(filename, null);
   module.filename = filename;
-  module.paths = Module._nodeModulePaths(TASK);
+  module.paths = Module._nodeModulePaths(directory);
   Module._cache[filename] = module;
   if (IMPORT_AS_USUAL === undefined) {
     module._compile(source, filename); // only so import() works there; the wrapper has shown that it compiles
   } else {
-    Reflect.apply(wrapper, module.exports, [module.exports, Module.createRequire(filename), module, filename, TASK]);
+    Reflect.apply(wrapper, module.exports, [module.exports, Module.createRequire(filename), module, filename, directory]);
   }
   module.loaded = true;
   return module.exports;
@@ -89,9 +88,12 @@ function findHandler(exports, path) {
   return new LoadFailure(outcomes.NO_HANDLER, path);
 }
 
-/** Load a file and find its handler: {owner, call}, or a LoadFailure. Only a module that ran and threw makes the process unusable. */
-async function load(file, exportPath) {
-  const filename = `${TASK}/${file}`;
+/**
+ * Load a file, or its namesake .mjs, and find its handler: {owner, call}, or a LoadFailure. Only a module that ran and threw makes
+ * the process unusable.
+ */
+async function load(directory, file, exportPath) {
+  const filename = join(directory, file);
   let source;
   let wrapper;
   try {
@@ -101,8 +103,8 @@ async function load(file, exportPath) {
     return new LoadFailure(outcomes.NOT_LOADED, describe(error));
   }
   try {
-    const url = pathToFileURL(filename.replace(/js$/, 'mjs')).href;
-    const exports = wrapper === null ? await import(url) : runCommonJs(wrapper, source, filename);
+    const url = pathToFileURL(filename.replace(/\.js$/, '.mjs')).href;
+    const exports = wrapper === null ? await import(url) : runCommonJs(wrapper, source, filename, directory);
     return findHandler(exports, exportPath);
   } catch (error) {
     return new LoadFailure(outcomes.NOT_LOADED | outcomes.UNUSABLE, describe(error));

@@ -4,6 +4,8 @@
 
 const { AsyncLocalStorage } = require('node:async_hooks');
 const { openSync, closeSync } = require('node:fs');
+const Module = require('node:module');
+const { join } = require('node:path');
 const { Channel, kinds, readU32, utf8Slice, latin1Slice, byteLength, uncurry, exit, LOST_CHANNEL } = require('./channel.js');
 const environment = require('./environment.js');
 const { load, LoadFailure } = require('./loader.js');
@@ -12,6 +14,8 @@ const { encode, describe, outcomes } = require('./values.js');
 const { setFlagsFromString } = require('node:v8');
 
 const CHANNEL_FD = 3;
+const TASK = process.cwd(); // /var/task: the code lies where the process was started
+const WARM_UP_CALLS = 2;
 const TASK_FILE = /^[^/]+$/;
 
 const { parse } = JSON;
@@ -32,6 +36,7 @@ let running = null;
 let day = 0;
 let date = '';
 let endGroups;
+let next = serve;
 
 class Call {
   constructor(number, id, timeoutMs) {
@@ -48,7 +53,7 @@ function answer(call, outcome, text) {
   if (running !== call) return;
   running = null;
   channel.sendResult(call.number, outcome, text);
-  setImmediate(serve);
+  setImmediate(next);
 }
 
 /** Send one entry of console output, when it was written on behalf of the running call. */
@@ -115,7 +120,7 @@ function callHandler(event, context) {
 async function perform(call, body) {
   let value;
   try {
-    if (handler === null) handler = await load(settings.file, settings.exportPath);
+    if (handler === null) handler = await load(TASK, settings.file, settings.exportPath);
     if (handler instanceof LoadFailure) return answer(call, handler.outcome, handler.text);
     value = await callHandler(parse(body), makeContext(call));
   } catch (error) {
@@ -158,16 +163,40 @@ function serve() {
   }
 }
 
-function start() {
+/** Take the ways of a first call while nobody waits for one; what is sent meanwhile goes nowhere. */
+async function warmUp() {
+  const nowhere = openSync('/dev/null', 'r+');
+  const frame = Buffer.from('\0\0\x01\0' + '\x04\0\0\0' + '\0\0\0\0' + 'warm' + '{"name":"you"}'); // timeout, lengths, id, body
+  channel = new Channel(nowhere);
+  settings = { function: 'warm', memory_mb: 0, log_bytes: 1 << 20, result_bytes: 1 << 20 };
+  await load(join(__dirname, 'warm'), 'function.mjs', 'handler');
+  handler = await load(join(__dirname, 'warm'), 'function.js', 'handler');
+  for (let call = 1; call <= WARM_UP_CALLS; call++) {
+    await new Promise((done) => {
+      next = done;
+      beginCall({ call, data: frame, from: 0, to: frame.length });
+    });
+  }
+  closeSync(nowhere);
+  for (const file of Object.keys(Module._cache)) delete Module._cache[file];
+  next = serve;
+  settings = handler = null;
+}
+
+async function start() {
   const ownerOf = (promise) => (calls.kResourceStore === undefined ? getStore(calls) : promise[calls.kResourceStore]);
   process.on('uncaughtException', (error) => failRunning(getStore(calls), error));
   process.on('unhandledRejection', (reason, promise) => failRunning(ownerOf(promise), reason));
   endGroups = captureConsole(log);
   replaceStreams();
   setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
+  await warmUp();
   channel = new Channel(CHANNEL_FD);
   channel.sendReady(process.versions.node);
   setImmediate(serve);
 }
 
-start();
+start().catch((error) => {
+  process.stderr.write(`${error.stack}\n`);
+  exit(LOST_CHANNEL);
+});
