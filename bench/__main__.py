@@ -14,7 +14,7 @@ from bench import scenarios
 from bench.load import require_wrk
 from bench.report import Results
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=110, soft_wrap=True)
 
 
 def bench(

@@ -74,7 +74,7 @@ class Results:
     def _load_table(self) -> Table:
         table = _table("Load", "server", "connections", "requests/s", "of ASGI echo", "p50 ms", "p99 ms", "failed")
         for server, connections, load, ratio in self.loads:
-            times = (_number(load.p50_ms), _number(load.p99_ms), str(load.failures))
+            times = (_number(load.p50_ms), _number(load.p99_ms), f"{load.failures:.0f}")
             table.add_row(server, str(connections), f"{load.per_second:,.0f}", f"{ratio:.2f}", *times)
         return table
 

@@ -73,6 +73,7 @@ def _compare(results: Results, connections: int, runs: dict[str, list[Load]]) ->
 
 def _count_records(results: Results, spinney: Spinney) -> None:
     """Whether everything that was called under load is in the store after the server's orderly end."""
+    wait_until(lambda: spinney.metric('spinney_sandboxes{state="busy"}') == [0], "the last calls")
     calls = sum(spinney.metric("spinney_calls_total"))
     spinney.stop()
     with sqlite3.connect(spinney.data_dir / "spinney.db") as database:

@@ -130,10 +130,10 @@ class Spinney(Server):
         return f"/impuls/api/v1/functions/{name}/invoke"
 
     def metric(self, name: str) -> list[float]:
-        """The values of a figure of /metrics, one for each set of labels."""
+        """The values of a figure of /metrics: of every set of labels, or of one when ``name`` ends with it."""
         with Client(self.port) as client:
             text = client.request("GET", "/metrics").body.decode()
-        return [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
+        return [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
 
     def sandboxed_processes(self) -> list[int]:
         """Every process below the server's own."""
