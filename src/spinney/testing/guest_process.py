@@ -59,7 +59,7 @@ class GuestProcess:
             self._poll.register(fd, select.POLLIN)
         kind, _, payload = self._receive(perf_counter() + BOOT_TIMEOUT_S) or (0, 0, b"")
         if kind != READY:
-            self._end()
+            self.end()
             raise StartFailed(f"the guest did not start: {[line.text for line in self._logs]}")
         self.version = str(json.loads(payload)["version"])
 
@@ -83,7 +83,7 @@ class GuestProcess:
 
     async def close(self) -> None:
         """Kill the guest and remove its directory. Idempotent."""
-        self._end()
+        self.end()
 
     # -- without a loop ------------------------------------------------------------------------------------------------
 
@@ -101,6 +101,11 @@ class GuestProcess:
         reply.logs = self._logs
         reply.duration_s = perf_counter() - started
         return reply
+
+    def hang_up(self) -> int:
+        """Close the channel, as a host that needs the guest no more; the exit code."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        return self._wait()
 
     def memory_bytes(self) -> int:
         """What the guest holds for itself: its anonymous memory."""
@@ -201,7 +206,8 @@ class GuestProcess:
             os.kill(self.pid, signal.SIGKILL)
             self._wait()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Kill the guest and remove its directory. Idempotent."""
         if self.directory.exists():
             self._kill()
             self._socket.close()

@@ -26,8 +26,8 @@ const now = performance.now.bind(performance);
 const today = Date.now;
 const sliceText = uncurry(String.prototype.slice);
 const calls = new AsyncLocalStorage();
-const run = uncurry(AsyncLocalStorage.prototype.run);
-const getStore = uncurry(AsyncLocalStorage.prototype.getStore);
+// Its own copies: Node calls some of them from others, and user code may patch the prototype.
+for (const name of Object.getOwnPropertyNames(AsyncLocalStorage.prototype)) calls[name] = calls[name];
 
 let channel;
 let settings = null;
@@ -58,7 +58,7 @@ function answer(call, outcome, text) {
 
 /** Send one entry of console output, when it was written on behalf of the running call. */
 function log(level, text) {
-  const call = getStore(calls);
+  const call = calls.getStore();
   if (call === undefined || call !== running || call.logBytesLeft < 0) return;
   // One more than the host keeps, so that it knows that there was more.
   const kept = text.length > call.logBytesLeft ? sliceText(text, 0, call.logBytesLeft + 1) : text;
@@ -137,7 +137,7 @@ function beginCall({ call: number, data, from, to }) {
   running = new Call(number, latin1Slice(data, from + 12, idEnd), readU32(data, from));
   environment.restore();
   endGroups();
-  run(calls, running, perform, running, utf8Slice(data, bodyStart, to));
+  calls.run(running, perform, running, utf8Slice(data, bodyStart, to));
 }
 
 function configure({ data, from, to }) {
@@ -184,8 +184,8 @@ async function warmUp() {
 }
 
 async function start() {
-  const ownerOf = (promise) => (calls.kResourceStore === undefined ? getStore(calls) : promise[calls.kResourceStore]);
-  process.on('uncaughtException', (error) => failRunning(getStore(calls), error));
+  const ownerOf = (promise) => (calls.kResourceStore === undefined ? calls.getStore() : promise[calls.kResourceStore]);
+  process.on('uncaughtException', (error) => failRunning(calls.getStore(), error));
   process.on('unhandledRejection', (reason, promise) => failRunning(ownerOf(promise), reason));
   endGroups = captureConsole(log);
   replaceStreams();

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import traceback
+from time import gmtime, strftime
+from time import monotonic as now
 
 from . import logs
 from .channel import INVOKE, LOAD, LOST_CHANNEL, Channel
@@ -27,7 +29,6 @@ if TYPE_CHECKING:  # the typing module would only cost start-up time here
     from .loader import Handler
 
 _INVOKE_HEADER = struct.Struct("<III")
-_now = time.monotonic
 
 
 class Call:
@@ -40,7 +41,7 @@ class Call:
         self.id = id
         self.timeout_ms = timeout_ms
         self.log_bytes_left = log_bytes
-        self.started_at = _now()
+        self.started_at = now()
 
 
 class Context:
@@ -52,13 +53,13 @@ class Context:
         self.memory_limit_in_mb = settings["memory_mb"]
         self.aws_request_id = call.id
         self.log_group_name = settings["log_group"]
-        self.log_stream_name = f"{time.strftime('%Y-%m-%d', time.gmtime())}/{call.id}"
+        self.log_stream_name = f"{strftime('%Y-%m-%d', gmtime())}/{call.id}"
         self.invoked_function_arn = settings["arn"]
         self._call = call
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the invocation's timeout; 0 when it is over."""
-        return max(0, int(self._call.timeout_ms - (_now() - self._call.started_at) * 1000))
+        return max(0, int(self._call.timeout_ms - (now() - self._call.started_at) * 1000))
 
 
 class Guest:
