@@ -69,7 +69,10 @@ class Results:
         return [bar for bar in self.bars if not bar.met]
 
     def show(self, console: Console) -> None:
-        console.print(self._load_table(), self._figure_table(), self._bar_table())
+        """Print a table of each sort of result there is."""
+        for table in (self._load_table(), self._figure_table(), self._bar_table()):
+            if table.row_count:
+                console.print(table)
 
     def _load_table(self) -> Table:
         table = _table("Load", "server", "connections", "requests/s", "of ASGI echo", "p50 ms", "p99 ms", "failed")
