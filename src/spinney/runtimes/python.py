@@ -13,7 +13,8 @@ from spinney.runtimes import install
 from spinney.runtimes.guest import guest_mount, make_load, module_name, nearest, program_mounts, search_path
 
 RELEASE = (3, 11)
-NAMES = ("python3", *(f"python3.{minor}" for minor in range(9, 20)))  # a fixed list: scanning /usr/bin takes half a millisecond
+OLDEST = (3, 10)  # what the guest needs
+NAMES = ("python3", *(f"python3.{minor}" for minor in range(10, 20)))  # a fixed list: scanning /usr/bin takes half a millisecond
 
 FLAGS = (
     "-I",  # neither PYTHON* variables nor the guest's directory decide what is imported
@@ -78,4 +79,4 @@ def find_programs() -> dict[tuple[int, int], Path]:
             match = re.match(r"(\d+)\.(\d+)\.", install.version(program))
             if match and program.resolve().is_relative_to("/usr"):
                 programs.setdefault((int(match[1]), int(match[2])), program)
-    return programs
+    return {release: program for release, program in programs.items() if release >= OLDEST}
