@@ -12,9 +12,9 @@ _NODE = {
     "reads every descriptor": "each(50, (fd) => fs.fstatSync(fd).isSocket() && fs.readSync(fd, Buffer.alloc(1)))",
     "prints a result": "process.stdout.write(JSON.stringify({status_code: 200, body: 'forged'}) + '\\n')",
     "floods and exits": "each(200, () => fs.writeSync(1, 'y'.repeat(65536))); process.exit(0)",
-    "prints without end": "setInterval(() => fs.writeSync(1, 'y'.repeat(999)), 0); await new Promise((go) => setTimeout(go, 9))",
+    "prints without end": "setInterval(() => fs.writeSync(1, 'y'.repeat(65536)), 0); await pause(200)",
     "opens many files": "each(100000, () => fs.openSync('/dev/null'))",
-    "signals everybody": "for (const pid of [-1, 1, process.ppid]) each(64, (signal) => process.kill(pid, signal))",
+    "signals everybody": "each(64, (signal) => { for (const pid of [-1, 1]) process.kill(pid, signal) }); await pause(200)",
     "keeps the loop busy": "setInterval(() => { const end = Date.now() + 500; while (Date.now() < end); }, 0)",
     "leaves a child": "require('child_process').spawn('sleep', ['1000'], {detached: true, stdio: 'inherit'}).unref()",
     "breaks JSON": "JSON.stringify = () => '\"forged\"'; JSON.parse = () => 'forged'",
@@ -51,6 +51,7 @@ def _node(body: str) -> str:
     return f"""
         const fs = require('fs');
         const each = (count, work) => {{ for (let n = 0; n < count; n++) try {{ work(n) }} catch {{}} }};
+        const pause = (ms) => new Promise((go) => setTimeout(go, ms));
         exports.handler = async (event) => {{
             if (event === 'after') return event;
             {body};

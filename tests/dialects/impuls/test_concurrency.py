@@ -136,6 +136,18 @@ def test_a_sandbox_that_failed_is_thrown_away(api: Api) -> None:
         assert function({}) == 1
 
 
+def test_a_sandbox_that_died_while_it_was_idle(api: Api) -> None:
+    function = api.node(
+        "if (!event.name) return 'alive'; process.title = event.name;"
+        "require('child_process').spawn('sh', ['-c', `sleep 0.2; kill -9 ${process.pid}`], {detached: true}).unref()"
+    )
+    for _ in range(3):
+        name = new_name()
+        function({"name": name})
+        wait_until(lambda name=name: not find_processes(name), "the process has killed itself")  # type: ignore[misc]
+        assert function({}) == "alive"
+
+
 def test_running_calls_finish_on_the_old_version(api: Api, pool: ThreadPoolExecutor) -> None:
     function = api.node(NAMED)
     name, running = begin(pool, function, 1500)
