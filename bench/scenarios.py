@@ -77,7 +77,8 @@ def _count_records(results: Results, spinney: Spinney) -> None:
     calls = sum(spinney.metric("spinney_calls_total"))
     spinney.stop()
     with sqlite3.connect(spinney.data_dir / "spinney.db") as database:
-        (records,) = database.execute("SELECT count(*) FROM executions").fetchone()
+        # Histories are cut to their newest thousand while the load runs; the last one's number tells how many there were.
+        (records,) = database.execute("SELECT max(seq) FROM executions").fetchone()
     results.figure("calls under load", calls)
     results.at_most(0, "calls under load without a record", calls - records)
 
@@ -140,7 +141,9 @@ def idle_memory(results: Results, count: int = 20) -> None:
             shared = sum(map(proportional_bytes, spinney.sandboxed_processes()))
             results.figure(f"memory per idle warm sandbox, {runtime}: control group", counted / count / MB, "MB")
             results.figure(f"memory per idle warm sandbox, {runtime}: proportional set", shared / count / MB, "MB")
-            results.figure(f"memory of the server with {count} sandboxes", proportional_bytes(spinney.process.pid) / MB, "MB")
+            results.figure(
+                f"memory of the server beside {count} of them, {runtime}", proportional_bytes(spinney.process.pid) / MB, "MB"
+            )
 
 
 def _settled_memory(spinney: Spinney) -> float:
