@@ -11,7 +11,7 @@ from spinney.ports import Mount
 GUEST_ID = 1000
 """User and group of everything that runs in a sandbox, as seen inside."""
 
-MOUNT_POINTS = ("dev", "etc", "opt", "proc", "run", "sys", "tmp", "usr", "var/task", "var/tmp")
+MOUNT_POINTS = ("dev", "etc", "opt", "proc", "run", "sys", "tmp", "usr", "var/task")
 SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_FILES = {
     "passwd": f"root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:{GUEST_ID}:{GUEST_ID}:sandbox:/tmp:/bin/sh\n",
@@ -33,6 +33,8 @@ def make_rootfs(directory: Path, nameservers: Sequence[str] | None = None) -> li
     """
     for name in MOUNT_POINTS:
         (directory / name).mkdir(parents=True)
+    (directory / "var/tmp").symlink_to("../tmp")
+    (directory / "tmp").chmod(0o1777)  # runc gives a tmpfs the mode of the directory below it
     mounts = [Mount("/usr", "/usr")]
     for name in SYSTEM_LINKS:
         host = Path("/", name)
