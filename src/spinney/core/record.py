@@ -66,10 +66,13 @@ class Records:
         self._journal.append(self._encode(execution))
         self._unpruned[execution.function_id] += 1
 
+    def full(self) -> bool:
+        """Whether the writer is so far behind that ``room`` must be awaited before work whose end must be recorded."""
+        return self._journal.full()
+
     async def room(self) -> None:
-        """Wait while the writer is too far behind. Call before work whose end must be recorded."""
-        if self._journal.full():
-            await self._journal.room()
+        """Wait until the writer has caught up."""
+        await self._journal.room()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from spinney.errors import Conflict, Denied, Error, Invalid, NotFound
+from spinney.errors import Conflict, Error, Invalid, NotFound
 from spinney.model import DEFAULT_ACCOUNT, Account, Token
 from spinney.ports import Clock, Store
 
@@ -140,7 +140,7 @@ class Tokens:
         self._used[token.id] = now
         return Caller(token.account_id, token.id, scopes=token.scopes)
 
-    async def refuse(self, address: str) -> Denied:
+    async def refuse(self, address: str) -> None:
         """Note a wrong token from this address, and let it wait when there were many. Right tokens never wait."""
         now = self._clock.monotonic()
         began, count = self._failures.pop(address, (now, 0))
@@ -153,7 +153,6 @@ class Tokens:
             log.warning("many wrong tokens", address=address)
         if count >= FREE_FAILURES:
             await self._clock.sleep(SLOW_DOWN_S)
-        return Denied("invalid token")
 
     async def _refresh(self) -> None:
         generation = await self._store.generation()

@@ -8,8 +8,9 @@ from urllib.parse import unquote
 
 import structlog
 
-from spinney.http.trie import Handler, Trie
-from spinney.http.wire import ASGIApp, ClientGone, Receive, Scope, Send, send_bytes, send_json
+from spinney.http.hot import Handler, HotResponse, serve_hot
+from spinney.http.trie import Trie
+from spinney.http.wire import JSON_TYPE, ASGIApp, ClientGone, Receive, Scope, Send, send_bytes, send_json
 
 log = structlog.get_logger("spinney.http")
 
@@ -35,7 +36,6 @@ class Front:
         self._root: tuple[Mounted, ASGIApp, str] | None = None
         self._ready = ready
         self._metrics = metrics
-        self.draining = False
 
     def mount(self, dialect: Mounted, hot: Mapping[tuple[str, str], Handler], app: ASGIApp, *, root: bool = False) -> None:
         """Serve a dialect under its name, and at ``/`` too when ``root``. Raises ValueError on a name or route twice."""
@@ -50,12 +50,16 @@ class Front:
             if root:
                 self._trie.add(method, path, handler)
 
+    def match(self, method: str, raw_path: str) -> tuple[Handler, list[str]] | None:
+        """The hot route for a request, while the server is ready."""
+        return self._trie.match(method, raw_path) if self._ready() is None else None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             raw_path = scope["raw_path"].decode("latin-1")
-            found = self._trie.match(scope["method"], raw_path)
-            if found is not None and self._ready() is None:
-                await self._guarded(found[0](scope, receive, send, found[1]), scope, send)
+            found = self.match(scope["method"], raw_path)
+            if found is not None:
+                await self._guarded(serve_hot(*found, scope, receive, send), scope, send)
             else:
                 await self._guarded(self._dispatch(scope, receive, send, raw_path), scope, send)
         elif scope["type"] == "websocket":
@@ -108,12 +112,14 @@ class Front:
 
     async def refuse(self, scope: Scope, send: Send, status: int, message: str) -> None:
         """An error in the shape of the dialect that the path belongs to."""
-        body = self.error_body(scope["raw_path"].decode("latin-1"), status, message)
-        await send_bytes(send, status, [(b"content-type", b"application/json")], body)
+        failure = self.failure(scope["raw_path"].decode("latin-1"), status, message)
+        await send_bytes(send, status, failure.headers, failure.body)
 
-    def error_body(self, raw_path: str, status: int, message: str) -> bytes:
+    def failure(self, raw_path: str, status: int, message: str) -> HotResponse:
+        """An error in the shape of the dialect that the path belongs to."""
         found = self._find(raw_path)
-        return found[0].error_body(status, message) if found else b'{"error":true,"message":"%s"}' % message.encode()
+        body = found[0].error_body(status, message) if found else b'{"error":true,"message":"%s"}' % message.encode()
+        return HotResponse(status, [JSON_TYPE], body)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw_path = scope["raw_path"].decode("latin-1")

@@ -1,30 +1,39 @@
-"""uvicorn with what it lacks for hostile clients: time limits for a request to arrive, a limit on headers, our errors."""
+"""uvicorn with what it lacks: a short way for repeated hot requests, time limits for requests, errors in our shapes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from spinney.http.front import Front
+from spinney.http.hot import BODILESS, HotRequest, HotResponse
+from spinney.http.repeat import Repeat, learn
+
+log = structlog.get_logger("spinney.http")
 
 HEADERS_MAX_BYTES = 65536
 HEADERS_MAX_S = 30.0
 BODY_MAX_S = 600.0
 STALLED_MAX_S = 60.0
+IDLE_MAX_S = 75.0
 SWEEP_S = 5.0
-
-ErrorBody = Callable[[str, int, str], bytes]
+QUEUED_MAX_BYTES = 65536
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. Times are noted here and judged by ``Server`` every few seconds: a timer per request costs microseconds."""
+    """One connection. Times are noted here and judged by ``Server`` every few seconds: a timer per request costs microseconds.
 
-    error_body: ErrorBody
+    A request whose head was seen before on this connection takes the short way (``Repeat``): no parser, no ASGI. While one is
+    being answered that way, whatever else arrives is queued.
+    """
+
+    front: Front
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -32,8 +41,79 @@ class Protocol(HttpToolsProtocol):
         self.heard = self.began
         self.header_bytes = 0
         self.in_headers = True
+        self.between = True
+        self.repeat: Repeat | None = None
+        self.repeating = False
+        self.queued = b""
+        self.closing = False
+
+    # -- the short way -------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self.repeating:
+            self._queue(data)
+            return
+        repeat = self.repeat
+        if repeat is not None and self.between and self.cycle.response_complete:
+            body = repeat.body(data)
+            if body is not None:
+                self._unset_keepalive_if_required()
+                self.repeating = True
+                task = self.loop.create_task(self._answer(repeat, body))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+                return
+        self._parse(data)
+
+    async def _answer(self, repeat: Repeat, body: bytes) -> None:
+        address = self.client[0] if self.client else ""
+        request = HotRequest(repeat.parameters, repeat.headers, repeat.query, address, body=body)
+        try:
+            response = await repeat.handler(request)
+        except asyncio.CancelledError:
+            response = self.front.failure(repeat.path, 503, "the server is shutting down")
+        except Exception:
+            log.exception("a request failed", path=repeat.path)
+            response = self.front.failure(repeat.path, 500, "internal server error")
+        if not self.transport.is_closing():
+            self.transport.write(self._encode(response))
+            if self.flow.write_paused:
+                await self.flow.drain()
+        self._answered()
+
+    def _encode(self, response: HotResponse) -> bytes:
+        status = response.status
+        lines = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in response.headers:
+            lines += (name, b": ", value, b"\r\n")
+            self.closing = self.closing or name == b"connection"
+        if status not in BODILESS:
+            lines.append(b"content-length: %d\r\n" % len(response.body))
+        lines += (b"connection: close\r\n\r\n" if self.closing else b"\r\n", response.body)
+        return b"".join(lines)
+
+    def _answered(self) -> None:
+        self.server_state.total_requests += 1
+        self.repeating = False
+        self.heard = self.loop.time()
+        if self.closing:
+            self.transport.close()
+        elif self.queued and not self.transport.is_closing():
+            queued, self.queued = self.queued, b""
+            self.flow.resume_reading()
+            self.data_received(queued)
+
+    def _queue(self, data: bytes) -> None:
+        self.queued += data
+        if len(self.queued) > QUEUED_MAX_BYTES:
+            self.flow.pause_reading()
+
+    # -- the ordinary way ----------------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        fresh = self.between and (self.cycle is None or self.cycle.response_complete)
         if self.in_headers:
             self.header_bytes += len(data)
             super().data_received(data)
@@ -42,28 +122,61 @@ class Protocol(HttpToolsProtocol):
         else:
             self.heard = self.loop.time()
             super().data_received(data)
+        if fresh and self.between and self.cycle is not None and not self.cycle.response_complete:
+            self._learn(data)
+
+    def _learn(self, data: bytes) -> None:
+        """The request in ``data`` has been accepted whole: remember it when its route is hot."""
+        if self.repeat is not None and data.startswith(self.repeat.before):
+            return
+        scope = self.cycle.scope
+        path = scope["raw_path"].decode("latin-1")
+        found = self.front.match(scope["method"], path)
+        if found is not None and self.cycle.keep_alive and scope["http_version"] == "1.1":
+            self.repeat = learn(data, path, list(scope["headers"]), *found, scope["query_string"])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.began = self.heard = self.loop.time()
+        self.header_bytes = 0
         self.in_headers = True
+        self.between = False
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
-        self.header_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self.began = None
         self.in_headers = True
+        self.between = True
         super().on_message_complete()
+
+    # -- limits and ends -----------------------------------------------------------------------------------------------
 
     def overdue(self, now: float) -> bool:
         """Whether this client takes too long to send its request. A client that the server has paused is not to blame."""
-        if self.began is None or self.flow.read_paused:
+        if self.repeating or self.flow.read_paused:
             return False
+        if self.began is None:
+            return self.repeat is not None and now - self.heard > IDLE_MAX_S and self.cycle.response_complete
         waited = now - self.began
         return waited > (HEADERS_MAX_S if self.in_headers else BODY_MAX_S) or now - self.heard > STALLED_MAX_S
+
+    def end_overdue(self) -> None:
+        """Close, with an answer when the client has begun to ask and not finished its headers."""
+        if self.began is None:
+            self.transport.close()
+        elif self.in_headers:
+            self.answer_and_close(408, "the request took too long to arrive")
+        else:
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        if self.repeating:
+            self.closing = True
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         self.answer_and_close(400, "malformed HTTP request")
@@ -71,9 +184,8 @@ class Protocol(HttpToolsProtocol):
     def answer_and_close(self, status: int, message: str) -> None:
         """Answer what could not become a request, in the shape of the dialect that its path, as far as known, belongs to."""
         path = getattr(self, "url", b"").decode("latin-1").split("?")[0]
-        body = type(self).error_body(path or "/", status, message)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + head + body)
+        self.closing = True
+        self.transport.write(self._encode(self.front.failure(path or "/", status, message)))
         self.transport.close()
 
 
@@ -81,28 +193,26 @@ class Server(uvicorn.Server):
     """Serves a Front until ``stop``; then takes no new requests and gives the running ones ``drain_s`` seconds."""
 
     def __init__(self, front: Front, *, drain_s: float) -> None:
-        protocol = type("BoundProtocol", (Protocol,), {"error_body": staticmethod(front.error_body)})
         super().__init__(
             uvicorn.Config(
                 front,
-                http=protocol,
+                http=type("BoundProtocol", (Protocol,), {"front": front}),
                 ws="none",
                 loop="none",
                 lifespan="off",
                 interface="asgi3",
+                proxy_headers=False,
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 backlog=4096,
-                timeout_keep_alive=75,
+                timeout_keep_alive=int(IDLE_MAX_S),
                 timeout_graceful_shutdown=max(1, round(drain_s)),
             )
         )
-        self._front = front
 
     def stop(self) -> None:
         """Begin to drain."""
-        self._front.draining = True
         self.should_exit = True
 
     @contextlib.contextmanager
@@ -115,8 +225,5 @@ class Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol) and connection.overdue(now):
-                    if connection.in_headers:
-                        connection.answer_and_close(408, "the request took too long to arrive")
-                    else:
-                        connection.transport.abort()
+                    connection.end_overdue()
         return await super().on_tick(counter)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
-from spinney.http.wire import Receive, Scope, Send
-
-Handler = Callable[[Scope, Receive, Send, list[str]], Awaitable[None]]
-"""A raw ASGI handler that also gets the route's parameters, percent-decoded, in order."""
+from spinney.http.hot import Handler
 
 
 class _Node:

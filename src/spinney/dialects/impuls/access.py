@@ -7,41 +7,32 @@ from functools import lru_cache
 
 from spinney.core.kernel import ANONYMOUS, Caller, Kernel
 from spinney.errors import Denied
-from spinney.http.wire import Scope
+from spinney.http.hot import HotHeaders
 
 REQUIRED = "authentication required"
 
 
-class RequestHeaders:
-    """The four headers that decide, found in one pass."""
-
-    __slots__ = ("authorization", "encoding", "host", "origin")
-
-    def __init__(self, scope: Scope) -> None:
-        self.authorization = self.host = self.encoding = b""
-        self.origin: bytes | None = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                self.host = value
-            elif name == b"authorization":
-                self.authorization = value
-            elif name == b"origin":
-                self.origin = value
-            elif name == b"content-encoding":
-                self.encoding = value
-
-
-async def identify(kernel: Kernel, scope: Scope, headers: RequestHeaders) -> Caller:
-    """The caller of a request under /api/v1. Raises Denied."""
+def identify(kernel: Kernel, headers: HotHeaders) -> Caller:
+    """The caller of a request under /api/v1. Raises Denied; ``WrongToken`` for a token that is not known."""
     secret = bearer(headers.authorization)
     if secret is not None:
         caller = kernel.tokens.authenticate(secret)
         if caller is None:
-            raise await kernel.tokens.refuse(scope["client"][0] if scope.get("client") else "")
+            raise WrongToken("invalid token")
         return caller
     if not kernel.open_access or not local_host(headers.host) or not same_origin(headers):
         raise Denied(REQUIRED)
     return ANONYMOUS
+
+
+class WrongToken(Denied):
+    """A token was presented and is not known."""
+
+
+async def note_denial(kernel: Kernel, denied: Denied, client: str) -> None:
+    """Let an address that presents many wrong tokens wait for its answer."""
+    if isinstance(denied, WrongToken):
+        await kernel.tokens.refuse(client)
 
 
 def bearer(authorization: bytes) -> str | None:
@@ -73,7 +64,7 @@ def split_port(authority: str) -> tuple[str, str]:
     return name, port
 
 
-def same_origin(headers: RequestHeaders) -> bool:
+def same_origin(headers: HotHeaders) -> bool:
     """Whether the Origin's host and port are those of the Host header, or there is no Origin; ``null`` never is."""
     if headers.origin is None:
         return True

@@ -5,13 +5,14 @@ from __future__ import annotations
 from starlette.routing import Match
 
 from spinney.core.kernel import Kernel, Run
-from spinney.dialects.impuls.access import RequestHeaders, identify
-from spinney.dialects.impuls.hot import NAME, Invoke, read_request, refuse, to_json
+from spinney.dialects.impuls.access import identify
+from spinney.dialects.impuls.hot import NAME, Invoke, read_body, unauthorized
 from spinney.dialects.impuls.routes import make_routes
+from spinney.dialects.impuls.wire import to_json
 from spinney.errors import Denied
 from spinney.http.front import SLASH
-from spinney.http.trie import Handler
-from spinney.http.wire import ASGIApp, Receive, Scope, Send
+from spinney.http.hot import Handler, HotHeaders, HotRequest, HotResponse
+from spinney.http.wire import ASGIApp, Receive, Scope, Send, send_bytes
 
 INVOKE = "/api/v1/functions/{name}/invoke"
 PREFIX = "/api/v1"
@@ -42,30 +43,38 @@ class Impuls:
         return self._gate
 
     async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = RequestHeaders(scope)
         path = scope["path"].removeprefix(scope["root_path"])
         if path == PREFIX or path.startswith(PREFIX + "/"):
-            try:
-                scope["spinney.caller"] = await identify(self._kernel, scope, headers)
-            except Denied as denied:
-                await refuse(send, 401, denied.message, [(b"www-authenticate", b"Bearer")])
-                return
-            if scope["method"] in ("POST", "PUT", "PATCH") and not await self._body(scope, receive, send, headers):
+            refused = await self._refused(scope, receive)
+            if refused is not None:
+                await send_bytes(send, refused.status, refused.headers, refused.body)
                 return
         await self._routes(scope, receive, send)
 
-    async def _body(self, scope: Scope, receive: Receive, send: Send, headers: RequestHeaders) -> bool:
-        """Put the body into the scope when the route wants one; False when the request has been refused."""
+    async def _refused(self, scope: Scope, receive: Receive) -> HotResponse | None:
+        """Put the caller and the body into the scope; what refuses the request, if anything does."""
+        headers = HotHeaders(scope["headers"])
+        client = scope["client"][0] if scope.get("client") else ""
+        try:
+            scope["spinney.caller"] = identify(self._kernel, headers)
+        except Denied as denied:
+            return await unauthorized(self._kernel, denied, client)
+        if not self._wants_body(scope):
+            return None
+        body = await read_body(HotRequest([], headers, b"", client, receive=receive))
+        if isinstance(body, HotResponse):
+            return body
+        scope["spinney.body"] = body
+        return None
+
+    def _wants_body(self, scope: Scope) -> bool:
+        """Whether some route takes this request and, where it names a function, that function exists."""
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return False
         for route in self._routes.router.routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 name = found.get("path_params", {}).get("name")
-                if (
-                    name is not None
-                    and self._kernel.index.get(NAME, scope["spinney.caller"].account_id, name.replace(SLASH, "/")) is None
-                ):
-                    return True
-                body = await read_request(receive, send, headers)
-                scope["spinney.body"] = body
-                return body is not None
-        return True
+                account = scope["spinney.caller"].account_id
+                return name is None or self._kernel.index.get(NAME, account, name.replace(SLASH, "/")) is not None
+        return False

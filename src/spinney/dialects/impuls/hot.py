@@ -1,40 +1,22 @@
-"""The hot route of Impuls: POST /api/v1/functions/{name}/invoke (contract 2.7, 6.2). Raw ASGI, no framework."""
+"""The hot route of Impuls: POST /api/v1/functions/{name}/invoke (contract 2.7, 6.2). No framework."""
 
 from __future__ import annotations
 
 from time import time
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from spinney.core.kernel import Kernel, Target, new_execution_id
-from spinney.dialects.impuls.access import RequestHeaders, identify
-from spinney.dialects.impuls.wire import Envelope, envelope
+from spinney.dialects.impuls.access import identify, note_denial
+from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
-from spinney.http.wire import (
-    JSON_TYPE,
-    BodyTooLarge,
-    Headers,
-    NotJSON,
-    Receive,
-    Scope,
-    Send,
-    check_json,
-    read_body,
-    send_bytes,
-    send_json,
-)
+from spinney.http.hot import HotHeaders, HotRequest, HotResponse
+from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
 from spinney.model import Call, Execution, Status
 
 NAME = "impuls"
 BODY_MAX_BYTES = 6291456
 BODY_DRAIN_BYTES = 33554432
-BODILESS = (204, 205, 304)
-
-
-async def refuse(send: Send, status: int, message: str, headers: Headers | None = None) -> None:
-    """An error that is not an envelope (contract 1)."""
-    await send_json(send, status, {"error": True, "message": message}, headers)
+EMPTY_EVENT = b"{}"
 
 
 class Invoke:
@@ -43,39 +25,48 @@ class Invoke:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, parameters: list[str]) -> None:
+    async def __call__(self, request: HotRequest) -> HotResponse:
         kernel = self._kernel
-        headers = RequestHeaders(scope)
         try:
-            caller = await identify(kernel, scope, headers)
+            caller = identify(kernel, request.headers)
         except Denied as denied:
-            await refuse(send, 401, denied.message, [(b"www-authenticate", b"Bearer")])
-            return
-        target = kernel.index.get(NAME, caller.account_id, parameters[0])
+            return await unauthorized(kernel, denied, request.client)
+        name = request.parameters[0]
+        target = kernel.index.get(NAME, caller.account_id, name)
         if target is None:
-            await refuse(send, 404, f"function '{parameters[0]}' not found")
-            return
-        event = await read_event(receive, send, headers)
-        if event is None:
-            return
-        if scope["query_string"] and _flag(scope["query_string"], "async"):
-            await self._later(target, event, send)
-            return
+            return refusal(404, f"function '{name}' not found")
+        event = await read_body(request)
+        if isinstance(event, HotResponse):
+            return event
         try:
-            await kernel.records.room()
-            answer = await self.run(target, Call(new_execution_id(), event, target.version.timeout_s), "http")
+            if event and not event.isspace():
+                check_json(event)
+            else:
+                event = EMPTY_EVENT
+            if request.query and _flag(request.query, "async"):
+                return await self._later(target, event)
+            if kernel.records.full():
+                await kernel.records.room()
+            return _respond(await self.run(target, Call(new_execution_id(), event, target.version.timeout_s), "http"))
+        except NotJSON as error:
+            return refusal(400, f"Invalid request body: {error}")
         except Unavailable as error:
-            await refuse(send, 500, error.message)
-            return
-        await _send_envelope(send, answer)
+            return refusal(500, error.message)
 
     async def run(self, target: Target, call: Call, trigger: str) -> Envelope:
         """Invoke and record. Raises Unavailable when the record cannot be kept."""
         kernel = self._kernel
         started = time()
         reply = await kernel.invoker.invoke(target, call, trigger)
-        execution = Execution(
-            id=call.id,
+        execution = self._execution(target, call.id, trigger, started)
+        answer = envelope(target, reply, execution)
+        kernel.records.end(execution)
+        kernel.metrics.observe(NAME, reply.outcome, reply.duration_s)
+        return answer
+
+    def _execution(self, target: Target, id: str, trigger: str, started: float) -> Execution:
+        return Execution(
+            id=id,
             function_id=target.function.id,
             version_id=target.version.id,
             account_id=target.function.account_id,
@@ -83,31 +74,14 @@ class Invoke:
             status=Status.ERROR,
             started_at=started,
             finished_at=time(),
-            tier=kernel.records.tier,
-        )
-        answer = envelope(target, reply, execution)
-        kernel.records.end(execution)
-        kernel.metrics.observe(NAME, reply.outcome, reply.duration_s)
-        return answer
-
-    async def _later(self, target: Target, event: bytes, send: Send) -> None:
-        execution = Execution(
-            id=new_execution_id(),
-            function_id=target.function.id,
-            version_id=target.version.id,
-            account_id=target.function.account_id,
-            trigger="async",
-            status=Status.QUEUED,
-            started_at=time(),
-            input=event.decode(),
             tier=self._kernel.records.tier,
         )
-        try:
-            await self._kernel.background.submit(execution)
-        except Unavailable as error:
-            await refuse(send, 500, error.message)
-            return
-        await send_json(send, 202, {"execution_id": execution.id})
+
+    async def _later(self, target: Target, event: bytes) -> HotResponse:
+        execution = self._execution(target, new_execution_id(), "async", time())
+        execution.status, execution.finished_at, execution.input = Status.QUEUED, None, event.decode()
+        await self._kernel.background.submit(execution)
+        return HotResponse(202, [JSON_TYPE], to_json({"execution_id": execution.id}))
 
     async def run_queued(self, target: Target, execution: Execution) -> None:
         """Run what ``_later`` kept."""
@@ -115,32 +89,29 @@ class Invoke:
         await self.run(target, Call(execution.id, event, target.version.timeout_s), execution.trigger)
 
 
-async def read_event(receive: Receive, send: Send, headers: RequestHeaders) -> bytes | None:
-    """The event's JSON text; None when the request has been refused (415, 413, 400)."""
-    body = await read_request(receive, send, headers)
-    if body is None:
-        return None
-    if not body or body.isspace():
-        return b"{}"
-    try:
-        check_json(body)
-    except NotJSON as error:
-        await refuse(send, 400, f"Invalid request body: {error}")
-        return None
-    return body
+async def unauthorized(kernel: Kernel, denied: Denied, client: str) -> HotResponse:
+    """401, later than usual for an address that keeps guessing."""
+    await note_denial(kernel, denied, client)
+    return refusal(401, denied.message, (b"www-authenticate", b"Bearer"))
 
 
-async def read_request(receive: Receive, send: Send, headers: RequestHeaders) -> bytes | None:
-    """The body within its limits; None when the request has been refused (415, 413)."""
-    if headers.encoding and headers.encoding.lower() != b"identity":
-        await refuse(send, 415, f"unsupported content encoding '{headers.encoding.decode('latin-1')}'")
-        return None
+async def read_body(request: HotRequest) -> bytes | HotResponse:
+    """The body within its limits, or what refuses it (415, 413)."""
+    refused = refused_encoding(request.headers)
+    if refused is not None:
+        return refused
     try:
-        return await read_body(receive, BODY_MAX_BYTES, BODY_DRAIN_BYTES)
+        return await request.body(BODY_MAX_BYTES, BODY_DRAIN_BYTES)
     except BodyTooLarge as error:
-        close = None if error.drained else [(b"connection", b"close")]
-        await refuse(send, 413, f"request body too large (max {BODY_MAX_BYTES} bytes)", close)
-        return None
+        message = f"request body too large (max {BODY_MAX_BYTES} bytes)"
+        return refusal(413, message) if error.drained else refusal(413, message, (b"connection", b"close"))
+
+
+def refused_encoding(headers: HotHeaders) -> HotResponse | None:
+    """415 for a body that would have to be decoded first."""
+    if headers.encoding and headers.encoding.lower() != b"identity":
+        return refusal(415, f"unsupported content encoding '{headers.encoding.decode('latin-1')}'")
+    return None
 
 
 def _flag(query: bytes, name: str) -> bool:
@@ -148,20 +119,10 @@ def _flag(query: bytes, name: str) -> bool:
     return any(value.lower() == "true" or value == "1" for value in values)
 
 
-async def _send_envelope(send: Send, answer: Envelope) -> None:
-    status = answer.http_status
+def _respond(answer: Envelope) -> HotResponse:
     headers = [
         JSON_TYPE,
         (b"x-impuls-duration", b"%d" % answer.duration_ms),
         (b"x-execution-id", answer.execution.id.encode()),
     ]
-    if status in BODILESS:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-    else:
-        await send_bytes(send, status, headers, answer.text)
-
-
-def to_json(value: object) -> bytes:
-    """JSON text of a management answer."""
-    return msgspec.json.encode(value)
+    return HotResponse(answer.http_status, headers, answer.text if answer.http_status != 205 else b"")

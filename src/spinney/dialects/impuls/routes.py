@@ -9,9 +9,9 @@ from fastapi.responses import Response
 
 from spinney.core.kernel import Caller, Kernel, Target
 from spinney.dialects.impuls import schema
-from spinney.dialects.impuls.hot import NAME, to_json
+from spinney.dialects.impuls.hot import NAME
 from spinney.dialects.impuls.rules import CodeTooLarge, create_fields, update_fields
-from spinney.dialects.impuls.wire import execution_item, execution_object, function_item, function_object
+from spinney.dialects.impuls.wire import execution_item, execution_object, function_item, function_object, to_json
 from spinney.errors import Conflict, Error, Invalid, NotFound, Unavailable
 from spinney.http.framework import make_app
 from spinney.http.front import SLASH

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from spinney.core.kernel import Target
-from spinney.http.wire import NotJSON, check_json
+from spinney.http.hot import HotResponse
+from spinney.http.wire import JSON_TYPE, NotJSON, check_json
 from spinney.model import Execution, Function, LogLine, Outcome, Reply, Status, Version
 
 LOG_MAX_BYTES = 262144
@@ -19,6 +20,16 @@ PREFIXES = {"info": "[INFO] ", "warn": "[WARN] ", "error": "[ERROR] "}
 
 _encode = msgspec.json.encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def to_json(value: object) -> bytes:
+    """JSON text of an answer."""
+    return _encode(value)
+
+
+def refusal(status: int, message: str, *headers: tuple[bytes, bytes]) -> HotResponse:
+    """An error that is not an envelope (contract 1)."""
+    return HotResponse(status, [JSON_TYPE, *headers], to_json({"error": True, "message": message}))
 
 
 def timestamp(seconds: float) -> str:
