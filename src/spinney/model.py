@@ -88,6 +88,7 @@ class Outcome(enum.StrEnum):
     TIMEOUT = "timeout"
     EXITED = "exited"  # the process ended before it answered; exit_code says how
     OUT_OF_MEMORY = "out_of_memory"
+    NOT_RUN = "not_run"  # the sandbox had ended before the call was sent: another one may take it
     NOT_STARTED = "not_started"  # no sandbox could be made; message says why
     BUSY = "busy"  # no sandbox became free in time, or the queue was full
     UNAVAILABLE = "unavailable"  # the runtime is not on this server

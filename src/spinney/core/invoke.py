@@ -30,24 +30,29 @@ class Invoker:
         Failures are Replies. Only cancellation raises, and then the sandbox is gone and nothing is recorded.
         """
         self._records.begin(target, call, trigger)
-        slot = self._pool.take(target.id)
+        loop, pool = self._loop, self._pool
+        slot = None
         try:
-            if slot is None:
-                slot = await self._pool.acquire(target)
-            reply = await slot.sandbox.call(call, self._loop.time() + call.timeout_s)
+            while True:
+                slot = pool.take(target.id) or await pool.acquire(target)
+                reply = await slot.sandbox.call(call, loop.time() + call.timeout_s)
+                if reply.outcome is not Outcome.NOT_RUN:
+                    break
+                pool.drop(slot)
+                slot = None
         except Error as error:
             if slot is not None:
-                self._pool.drop(slot)
+                pool.drop(slot)
             return _not_run(error)
         except BaseException:
             self._records.abandon(call.id)
             if slot is not None:
-                self._pool.drop(slot)
+                pool.drop(slot)
             raise
         if reply.reusable:
-            self._pool.give(slot)
+            pool.give(slot)
         else:
-            self._pool.drop(slot)
+            pool.drop(slot)
             if reply.outcome is Outcome.EXITED and reply.exit_code is not None:
                 self._explain(target, reply, reply.exit_code)
         return reply

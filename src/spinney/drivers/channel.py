@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from random import getrandbits
 from time import perf_counter
 from typing import cast
 
@@ -20,7 +21,8 @@ from spinney.errors import StartFailed
 from spinney.model import Call, LogLine, Outcome, Reply
 
 HEADER = struct.Struct("<IIB")
-INVOKE = struct.Struct("<III")
+INVOKE = struct.Struct("<IIBIII")
+INVOKE_FIXED = 12
 READY, LOAD, INVOKE_KIND, RESULT, LOG = 1, 2, 3, 4, 5
 OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
 DO_NOT_REUSE = 0x80
@@ -87,6 +89,11 @@ class OutputPipe:
         self._sink = sink
         self._partial = b""
 
+    @property
+    def half(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return bool(self._partial)
+
     def read(self) -> bool:
         """Take what one read gives; False at the end or when nothing is there."""
         try:
@@ -126,6 +133,7 @@ class Outputs:
     def __init__(self, stdout: int, stderr: int, sink: Callable[[str, bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         self._pipes = {fd: OutputPipe(fd, level, sink) for fd, level in ((stdout, "info"), (stderr, "warn"))}
+        self._stdout, self._stderr = self._pipes.values()
         self._poll = select.poll()
         self._closed = False
         for fd, pipe in self._pipes.items():
@@ -140,14 +148,18 @@ class Outputs:
             budget_bytes -= PIPE_READ
             ready = self._poll.poll(0) if more else []
 
-    def flush(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.flush()
+    def finish(self) -> None:
+        """A call is over: take all that was written before now, and end the lines that have no end."""
+        self.drain()
+        if self._stdout.half or self._stderr.half:
+            self._stdout.flush()
+            self._stderr.flush()
 
     def forget(self) -> None:
-        """Drop half lines of whatever wrote between two calls."""
-        for pipe in self._pipes.values():
-            pipe.forget()
+        """Drop half lines of whatever wrote between two calls; the whole ones were dropped as they came."""
+        if self._stdout.half or self._stderr.half:
+            self._stdout.forget()
+            self._stderr.forget()
 
     def close(self) -> None:
         if self._closed:
@@ -172,7 +184,8 @@ class GuestChannel(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._waiter: asyncio.Future[Reply] | None = None
-        self._log: CallLog | None = None
+        self._log: CallLog | None = None  # made when a call logs its first line
+        self._listening = False  # whether what is written now belongs to a call
         self._queued = b""
         self._started = 0.0
         self.ready: asyncio.Future[str] = self._loop.create_future()
@@ -195,68 +208,63 @@ class GuestChannel(asyncio.Protocol):
         """Queue the load frame; it leaves in one write with the first invoke."""
         self._queued = HEADER.pack(len(payload), 0, LOAD) + payload
 
-    async def call(self, call: Call, deadline: float) -> Reply:
-        """Send one invocation and wait for its result, the deadline or the end of the guest.
+    def call(self, call: Call, deadline: float) -> asyncio.Future[Reply]:
+        """Send one invocation; the future ends with its result, at the deadline or with the end of the guest.
 
-        A Reply with TIMEOUT or EXITED says only that: the owner finds out how the guest ended.
+        A Reply with TIMEOUT or EXITED says only that: the owner finds out how the guest ended. NOT_RUN: it had ended before.
         """
-        if self.ended or self._transport is None:
-            return Reply(Outcome.EXITED)
-        outputs = self.outputs
-        assert outputs is not None
-        outputs.drain()
-        outputs.forget()
-        self._number = number = (self._number + 1) & 0xFFFFFFFF
-        self._log = CallLog(self._log_bytes)
-        waiter: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiter = waiter
-        self._send(number, call)
-        self._watchdog.add(self, deadline)
-        try:
-            return await waiter
-        finally:
-            self._watchdog.remove(self)
-            self._waiter = None
-            self._log = None
-
-    def _send(self, number: int, call: Call) -> None:
-        assert self._transport is not None
+        self._waiter = waiter = self._loop.create_future()
+        if self.ended or self._transport is None or self.outputs is None:
+            waiter.set_result(Reply(Outcome.NOT_RUN))
+            return waiter
+        self.outputs.forget()
+        self._log = None
+        self._listening = True
+        # Not a counter: what an earlier call left running must not guess it and answer for this one.
+        self._number = number = getrandbits(32)
         identity, meta, body = call.id.encode(), call.meta, call.body
-        fixed = INVOKE.pack(int(call.timeout_s * 1000), len(identity), len(meta))
-        header = HEADER.pack(12 + len(identity) + len(meta) + len(body), number, INVOKE_KIND)
+        size = INVOKE_FIXED + len(identity) + len(meta) + len(body)
+        fixed = INVOKE.pack(size, number, INVOKE_KIND, int(call.timeout_s * 1000), len(identity), len(meta))
         queued, self._queued = self._queued, b""
+        self._watchdog.add(self, deadline)
         self._started = perf_counter()
-        self._transport.write(b"".join((queued, header, fixed, identity, meta, body)))
+        self._transport.write(b"".join((queued, fixed, identity, meta, body)))
+        return waiter
 
     def expire(self) -> None:
         """The deadline of the running call is over."""
         self._finish(Reply(Outcome.TIMEOUT))
 
     def _finish(self, reply: Reply) -> None:
-        waiter, log = self._waiter, self._log
+        waiter = self._waiter
         if waiter is None or waiter.done():
+            self._watchdog.remove(self)
             return
         reply.duration_s = perf_counter() - self._started
+        self._watchdog.remove(self)
         assert self.outputs is not None
-        self.outputs.drain()
-        self.outputs.flush()
-        if log is not None and (log.lines or log.truncated):
+        self.outputs.finish()
+        self._listening = False
+        log = self._log
+        if log is not None:
             reply.logs, reply.logs_truncated = log.lines, log.truncated
+        self._waiter = None
         waiter.set_result(reply)
 
     def collect(self, reply: Reply) -> None:
         """Add what the guest's processes wrote until they were dead. Call once, after their end and before ``close``."""
         assert self.outputs is not None
-        log = CallLog(self._log_bytes - sum(len(line.text) + 1 for line in reply.logs))
-        self._log = log
-        self.outputs.drain()
-        self.outputs.flush()
-        self._log = None
+        self._log = log = CallLog(self._log_bytes - sum(len(line.text) + 1 for line in reply.logs))
+        self._listening = True
+        self.outputs.finish()
+        self._listening = False
         reply.logs = [*reply.logs, *log.lines]
         reply.logs_truncated = reply.logs_truncated or log.truncated
 
     def _take_output(self, level: str, raw: bytes) -> None:
-        if self._log is not None:
+        if self._listening:
+            if self._log is None:
+                self._log = CallLog(self._log_bytes)
             self._log.add(level, raw)
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
@@ -286,13 +294,15 @@ class GuestChannel(asyncio.Protocol):
             self._frame(number, kind, bytes(buffer[start + 9 : start + 9 + size]))
             start += 9 + size
         del buffer[:start]
+        if buffer and self._waiter is None and self.ready.done():
+            self._break()  # nobody asked for what has begun here; the next call must not find it
 
     def _frame(self, number: int, kind: int, payload: bytes) -> None:
         if kind == RESULT:
             self._result(number, payload)
         elif kind == LOG:
-            if payload and number == self._number and self._log is not None:
-                self._log.add(LEVELS[payload[0]] if payload[0] < 3 else "info", payload[1:])
+            if payload and number == self._number:
+                self._take_output(LEVELS[payload[0]] if payload[0] < 3 else "info", payload[1:])
         elif kind == READY and not self.ready.done():
             self.ready.set_result(_version(payload))
         else:
@@ -335,6 +345,7 @@ class GuestChannel(asyncio.Protocol):
     def close(self) -> None:
         """Close the socket and the pipes. Idempotent."""
         self.ended = True
+        self._watchdog.remove(self)
         if self._transport is not None:
             self._transport.abort()
         if self.outputs is not None:
