@@ -15,8 +15,6 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR":
 MASKED_PATHS = ("/proc/acpi", "/proc/cmdline", "/proc/kcore", "/proc/keys", "/proc/timer_list")
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_SIZE = "64m"
-OOM_SCORE = 500
-"""When the whole machine runs out of memory, sandboxes go before the server."""
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +83,6 @@ def describe_process(
         "cwd": cwd,
         "capabilities": {},
         "noNewPrivileges": True,
-        "oomScoreAdj": OOM_SCORE,
         "rlimits": [
             {"type": name, "hard": value, "soft": value}
             for name, value in (

@@ -98,6 +98,8 @@ class OciSandbox:
         return process
 
     async def poll(self) -> int | None:
+        if self._channel.ended and self._init.exit_code is None:  # it broke the protocol between two calls
+            await self.kill()
         return self._init.exit_code
 
     def usage(self) -> ResourceUsage:
