@@ -39,13 +39,13 @@ class OciDriver:
     """A Driver (see ports) for one server.
 
     run_dir: a directory of this server's alone, and the same after a restart: by it ``sweep`` finds what a killed server left.
-    Control groups, links and rules are named after it.
+    Its ``tag`` is in the names of the control groups, links and rules that this driver makes on the host.
     """
 
     def __init__(self, run_dir: Path, settings: OciSettings | None = None) -> None:
         """Raises Unsupported when this machine cannot isolate (the message says what to do), ValueError for wrong settings."""
         self._settings = settings or OciSettings()
-        tag = hashlib.sha256(os.fsencode(run_dir.absolute())).hexdigest()[:12]
+        self.tag = tag = hashlib.sha256(os.fsencode(run_dir.absolute())).hexdigest()[:12]
         check_user_namespaces()
         self._run_dir = RunDir(run_dir.absolute())
         self._runtime = OciRuntime(find_runtime(self._settings.runtime), self._run_dir.state)
@@ -151,8 +151,7 @@ class OciDriver:
             starting.cancel()
         await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(sandbox.close() for sandbox in list(self._sandboxes.values())))
-        if self._ready is not None:
-            await asyncio.wait((self._ready,))
+        if self._ready is not None and not (await asyncio.gather(self._ready, return_exceptions=True))[0]:
             await self._call(self._give_back)
         self._executor.shutdown(wait=False)
 
@@ -164,11 +163,20 @@ class OciDriver:
         if self._ready is None:
             become_subreaper()
             self._ready = asyncio.create_task(self._call(self._take_place))
-        await asyncio.shield(self._ready)
+        try:
+            await asyncio.shield(self._ready)
+        except (Error, OSError):
+            self._ready = None
+            raise
 
     def _take_place(self) -> None:
+        """Raises Unavailable, Unsupported, OSError, and then holds nothing."""
         self._run_dir.prepare()
-        self._cgroups.prepare(self._settings.memory_budget_bytes, self._settings.pids_budget)
+        try:
+            self._cgroups.prepare(self._settings.memory_budget_bytes, self._settings.pids_budget)
+        except BaseException:
+            self._run_dir.close()
+            raise
 
     def _give_back(self) -> None:
         if self._network is not None:

@@ -15,7 +15,7 @@ from spinney.drivers.oci.bundle import Placement, Template, encode_config
 from spinney.drivers.oci.cgroups import Cgroups
 from spinney.drivers.oci.identity import Identities, Ids
 from spinney.drivers.oci.network import Link, Network
-from spinney.drivers.oci.processes import Child
+from spinney.drivers.oci.processes import Child, reap_group
 from spinney.drivers.oci.run_dir import RunDir
 from spinney.drivers.oci.runtime import OciRuntime
 from spinney.drivers.oci.sandbox import OciSandbox
@@ -161,6 +161,8 @@ class Start:
         if self._init is not None:
             self._init.kill()
             await self._init.wait()
+        if self._runtime is not None:
+            await self._place.call(reap_group, self._runtime.pid, RUNTIME_GRACE_S)
 
     def _read_log(self) -> str:
         with contextlib.suppress(OSError):
