@@ -68,8 +68,9 @@ class OciDriver:
         if os.geteuid() != 0:
             return None
         record = self._run_dir.path.parent / "forwarding-was-off"
+        nameservers = self._settings.nameservers or read_nameservers()
         try:
-            return Network(tag, self._settings.network_cidr, self._settings.egress_allow, read_nameservers(), record)
+            return Network(tag, self._settings.network_cidr, self._settings.egress_allow, nameservers, record)
         except Unsupported:
             return None
 

@@ -1,4 +1,4 @@
-"""Network of sandboxes: for each its own link to the host (no shared segment), address translation, the egress policy.
+"""Network of sandboxes: for each its own link to the host, address translation, the egress policy.
 
 A sandbox's network namespace is the one the runtime makes; its end of the link is moved in by pid. So nothing here has a name that
 could be left behind but the host's ends of the links, which vanish with their namespaces, and one nftables table.
@@ -22,6 +22,7 @@ TOOLS = ("ip", "nft", "nsenter")
 LINKS = "spn"
 TABLES = "spinney_"
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+IPV6 = Path("/proc/sys/net/ipv6")
 COMMAND_TIMEOUT_S = 20
 
 
@@ -147,14 +148,21 @@ class Network:
 
 
 def _host_commands(link: Link, pid: int) -> str:
-    return f"""link add {link.name} addrgenmode none type veth peer name eth0 addrgenmode none netns {pid}
+    return f"""link add {link.name} type veth peer name eth0 netns {pid}
+{_without_ipv6(link.name)}
 address add {link.host}/31 dev {link.name}
 link set {link.name} up
 """
 
 
 def _guest_commands(link: Link) -> str:
-    return f"""address add {link.guest}/31 dev eth0
+    return f"""{_without_ipv6("eth0")}
+address add {link.guest}/31 dev eth0
 link set eth0 up
 route add default via {link.host}
 """
+
+
+def _without_ipv6(name: str) -> str:
+    """No address is generated for a link; there is nothing to prevent where the kernel has no IPv6."""
+    return f"link set {name} addrgenmode none" if IPV6.exists() else ""

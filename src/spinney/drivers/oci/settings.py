@@ -20,6 +20,7 @@ class OciSettings(msgspec.Struct, frozen=True, kw_only=True):
     starts_max: sandboxes being started at once, 0 for two per core.
     start_timeout_s: from the request until the guest says that it is ready.
     egress_allow: CIDRs that sandboxes with network may reach although they are private.
+    nameservers: what they may ask for names, empty for those of this host.
     network_cidr: where sandboxes with network get their addresses from.
     seccomp: False only for measuring what the filter costs.
     """
@@ -31,6 +32,7 @@ class OciSettings(msgspec.Struct, frozen=True, kw_only=True):
     starts_max: int = 0
     start_timeout_s: float = 10.0
     egress_allow: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
     network_cidr: str = "10.213.0.0/16"
     seccomp: bool = True
 
