@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
-import signal
 import subprocess
 import sys
 import uuid
@@ -18,6 +18,7 @@ from spinney.errors import StartFailed, Unavailable
 from spinney.ports import Launch, Mount
 from spinney.testing.driver_suite import get, make_spec, opened
 
+PR_SET_CHILD_SUBREAPER = 36
 pytestmark = pytest.mark.anyio
 
 SERVER = """
@@ -58,6 +59,14 @@ async def driver(run_dir: Path) -> AsyncIterator[OciDriver]:
     await driver.close()
 
 
+@pytest.fixture
+async def impatient(run_dir: Path) -> AsyncIterator[OciDriver]:
+    """A driver that gives a guest one second to be ready."""
+    driver = OciDriver(run_dir, OciSettings(start_timeout_s=1.0))
+    yield driver
+    await driver.close()
+
+
 def find_traces(*words: str) -> list[str]:
     """Processes, mounts, control groups and links of the host that have one of the words in their name or command line."""
     found = [str(path) for path in Path("/sys/fs/cgroup").glob("*/*/*") if path.is_dir()]
@@ -91,6 +100,28 @@ def count_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+class Server:
+    """A process with a driver of its own: it makes ``count`` sandboxes, starts four more, and waits to be killed."""
+
+    def __init__(self, run_dir: Path, count: int, *flags: str) -> None:
+        command = (sys.executable, "-c", SERVER, str(run_dir), str(count), *flags)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.ids = [self._read() for _ in range(count)]
+        assert self._read() == "starting"
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        """What it leaves must not become this process's children, as it would when a driver here has asked for that."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
 async def test_nothing_is_left_after_close(driver: OciDriver, run_dir: Path) -> None:
     async with opened(driver, make_spec()):
         pass
@@ -119,17 +150,15 @@ async def test_nothing_is_left_after_close(driver: OciDriver, run_dir: Path) -> 
     ],
     ids=lambda launch: launch.key,
 )
-async def test_a_failed_start_says_so_and_leaves_nothing(run_dir: Path, launch: Launch) -> None:
-    driver = OciDriver(run_dir, OciSettings(start_timeout_s=1.0))
+async def test_a_failed_start_says_so_and_leaves_nothing(impatient: OciDriver, launch: Launch) -> None:
     spec = make_spec(launch)
     with pytest.raises(StartFailed) as failure:
-        await driver.create(spec)
+        await impatient.create(spec)
     assert "/" not in failure.value.message
     assert find_traces(spec.id) == []
     assert find_zombies() == []
-    async with opened(driver, make_spec()) as sandbox:
+    async with opened(impatient, make_spec()) as sandbox:
         assert await get(sandbox, "echo", value=1) == 1
-    await driver.close()
 
 
 @pytest.mark.parametrize("moment", range(0, 60, 6))
@@ -158,16 +187,11 @@ async def test_closing_the_driver_ends_starts_in_progress(driver: OciDriver, run
 
 
 async def test_a_killed_server_is_swept_up_after(run_dir: Path) -> None:
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(run_dir), "3"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    ids = [server.stdout.readline().strip() for _ in range(3)]
-    assert server.stdout.readline() == "starting\n"
-    server.send_signal(signal.SIGKILL)
-    server.wait()
-    server.stdout.close()
+    server = Server(run_dir, 3)
+    server.kill()
     driver = OciDriver(run_dir)
     assert await driver.sweep(()) >= 3
-    assert find_traces(*ids) == []
+    assert find_traces(*server.ids) == []
     assert find_traces("spinney-suite/guest.py", f"{run_dir}/s") == []
     assert await driver.sweep(()) == 0
     async with opened(driver, make_spec()) as sandbox:

@@ -12,17 +12,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults.test_sandbox_leftovers import Server, find_traces
 
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.model import Outcome
 from spinney.ports import Sandbox
 from spinney.testing.driver_suite import ask, get, make_spec, opened
-from tests.faults.test_sandbox_leftovers import SERVER, find_traces
 
 pytestmark = pytest.mark.anyio
 
 HOST, PUBLIC, PRIVATE, RESOLVER, METADATA = "11.22.33.1", "11.22.33.2", "10.77.0.2", "10.77.0.3", "169.254.169.254"
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 SERVICES = """
 import selectors, socket, sys
@@ -79,6 +78,14 @@ class Internet:
         self.services.stdout.close()
         run("ip", "link", "delete", self.link)
         run("ip", "netns", "delete", self.name)
+
+
+def read_forwarding() -> str:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+
+def forwarding_was_off() -> bool:
+    return Path("/run/spinney/forwarding-was-off").exists()
 
 
 def run(*argv: str) -> str:
@@ -219,33 +226,28 @@ async def test_the_operator_can_allow_a_private_network_but_never_the_host(inter
 
 async def test_a_host_that_did_not_forward_does_not_become_a_router(driver: OciDriver, sandbox: Sandbox) -> None:
     rules = run("nft", "list", "table", "inet", f"spinney_{driver.tag}")
-    record = Path("/run/spinney/forwarding-was-off")
-    assert FORWARDING.read_text() == "1\n"
-    assert ('iifname != "spn*" oifname != "spn*" drop' in rules) == record.exists()
+    assert read_forwarding() == "1\n"
+    assert ('iifname != "spn*" oifname != "spn*" drop' in rules) == forwarding_was_off()
 
 
 async def test_nothing_is_left_of_a_network(internet: Internet) -> None:
-    before = FORWARDING.read_text()
+    before = read_forwarding()
     async with make_driver() as driver:
         async with opened(driver, make_spec(network=True)) as sandbox:
             assert await connect(sandbox, PUBLIC) == HOST
             assert find_traces(f"spn{driver.tag[:4]}", f"spinney_{driver.tag}")
         assert find_traces(f"spn{driver.tag[:4]}") == []
     assert find_traces(f"spinney_{driver.tag}") == []
-    assert FORWARDING.read_text() == before
+    assert read_forwarding() == before
 
 
 async def test_the_network_of_a_killed_server_is_swept_up(internet: Internet) -> None:
     run_dir = Path("/run/spinney", uuid.uuid4().hex)
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(run_dir), "2", "network"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    ids = [server.stdout.readline().strip() for _ in range(2)]
+    server = Server(run_dir, 2, "network")
     driver = OciDriver(run_dir)
     names = (f"spn{driver.tag[:4]}", f"spinney_{driver.tag}")
     assert len(find_traces(*names)) >= 3
     server.kill()
-    server.wait()
-    server.stdout.close()
     assert await driver.sweep(()) >= 2
-    assert find_traces(*ids, *names) == []
+    assert find_traces(*server.ids, *names) == []
     await driver.close()

