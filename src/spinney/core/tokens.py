@@ -140,6 +140,14 @@ class Tokens:
         self._used[token.id] = now
         return Caller(token.account_id, token.id, scopes=token.scopes)
 
+    async def authenticate_late(self, secret: str) -> Caller | None:
+        """As ``authenticate``, for a secret that it did not know: another process may have made the token a moment ago."""
+        try:
+            await self._refresh()
+        except Error as error:
+            log.warning("tokens could not be read", reason=error.message)
+        return self.authenticate(secret)
+
     async def refuse(self, address: str) -> None:
         """Note a wrong token from this address, and let it wait when there were many. Right tokens never wait."""
         now = self._clock.monotonic()

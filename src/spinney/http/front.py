@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import unquote
@@ -71,12 +73,16 @@ class Front:
             await work  # type: ignore[misc]
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            await self._last_word(scope, send, 503, "the server is shutting down")
         except Exception:
             log.exception("a request failed", method=scope["method"], path=scope["path"])
-            try:
-                await self.refuse(scope, send, 500, "internal server error")
-            except RuntimeError:
-                return  # the response had begun: the connection is closed by the server below
+            await self._last_word(scope, send, 500, "internal server error")
+
+    async def _last_word(self, scope: Scope, send: Send, status: int, message: str) -> None:
+        # when the response had begun this raises, and the connection is closed by the server below
+        with contextlib.suppress(RuntimeError):
+            await self.refuse(scope, send, status, message)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send, raw_path: str) -> None:
         if raw_path == "/healthz":

@@ -239,3 +239,73 @@ def test_requests_on_one_connection(server: Server, echo: Function) -> None:
         assert wire.answer().status == 400
         wire.post(f"/impuls{echo.path}/invoke", b'"good"')
         assert wire.answer().json()["body"] == "good"
+
+
+def raw_invoke(function: Function, body: bytes, length: str | None = None) -> bytes:
+    """The bytes of an invocation, the same but for its length and its body."""
+    lines = [
+        f"POST /impuls{function.path}/invoke HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {length or len(body)}",
+        "X-A: b",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def test_equal_heads_with_different_bodies(server: Server, echo: Function) -> None:
+    bodies = [json.dumps("x" * size).encode() for size in (0, 1, 7, 8, 97, 98, 997, 998, 70_000, 3)]
+    with Wire(server.port) as wire:
+        for body in bodies:
+            wire.send(raw_invoke(echo, body))
+            assert wire.answer().json()["body"] == json.loads(body)
+        wire.send(*(raw_invoke(echo, body) for body in bodies))
+        assert [wire.answer().json()["body"] for _ in bodies] == [json.loads(body) for body in bodies]
+
+
+@pytest.mark.parametrize("at", [1, 10, 60, 95, 110, 130, 140, -1])
+def test_requests_cut_anywhere(server: Server, echo: Function, at: int) -> None:
+    """Whole, then in two parts, then with the beginning of the next one behind it."""
+    request = raw_invoke(echo, b'{"a": [1, 2, 3]}')
+    with Wire(server.port) as wire:
+        wire.send(request)
+        assert wire.answer().status == 200
+        for first, second in ((request[:at], request[at:]), (request + request[:at], request[at:])):
+            wire.send(first)
+            assert echo(1) == 1
+            wire.send(second)
+            assert wire.answer().json()["body"] == {"a": [1, 2, 3]}
+        assert wire.answer().json()["body"] == {"a": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("length", ["-1", "+1", "1,1", "0x1", "1 1", "99999999999999999999999999", "", "\u0661"])
+def test_a_bad_length_after_good_ones(server: Server, echo: Function, length: str) -> None:
+    with Wire(server.port) as wire:
+        for _ in range(2):
+            wire.send(raw_invoke(echo, b"1"))
+            assert wire.answer().status == 200
+        wire.send(raw_invoke(echo, b"1", length or " "))
+        assert wire.answer().status == 400
+        assert wire.closed()
+    assert echo(1) == 1
+
+
+def test_a_repeated_head_is_checked_like_the_first(server: Server, echo: Function, api: Api) -> None:
+    doomed = api.function()
+    with Wire(server.port) as wire:
+        for body, status in ((b"1", 200), (b"{bad", 400), (b"", 200), (b" " * (LIMIT + 1), 413), (b"1", 200)):
+            wire.send(raw_invoke(echo, body))
+            assert wire.answer().status == status
+        wire.send(raw_invoke(doomed, b"1"), raw_invoke(echo, b"2"))
+        assert [wire.answer().json()["body"] for _ in range(2)] == ["hi", 2]
+        doomed.delete()
+        wire.send(raw_invoke(doomed, b"1"))
+        assert wire.answer().status == 404
+
+
+def test_a_client_that_asks_and_goes_away(server: Server, echo: Function) -> None:
+    for _ in range(3):
+        with Wire(server.port) as wire:
+            wire.send(raw_invoke(echo, b"1"))
+            assert wire.answer().status == 200
+            wire.send(raw_invoke(echo, b"2"), raw_invoke(echo, b"3"))
+    assert echo(1) == 1

@@ -29,12 +29,6 @@ class WrongToken(Denied):
     """A token was presented and is not known."""
 
 
-async def note_denial(kernel: Kernel, denied: Denied, client: str) -> None:
-    """Let an address that presents many wrong tokens wait for its answer."""
-    if isinstance(denied, WrongToken):
-        await kernel.tokens.refuse(client)
-
-
 def bearer(authorization: bytes) -> str | None:
     """The secret of a Bearer credential, "" when it is empty; None for no header or another scheme."""
     if not authorization:

@@ -6,7 +6,7 @@ from starlette.routing import Match
 
 from spinney.core.kernel import Kernel, Run
 from spinney.dialects.impuls.access import identify
-from spinney.dialects.impuls.hot import NAME, Invoke, read_body, unauthorized
+from spinney.dialects.impuls.hot import NAME, Invoke, identify_late, read_body
 from spinney.dialects.impuls.routes import make_routes
 from spinney.dialects.impuls.wire import to_json
 from spinney.errors import Denied
@@ -58,7 +58,10 @@ class Impuls:
         try:
             scope["spinney.caller"] = identify(self._kernel, headers)
         except Denied as denied:
-            return await unauthorized(self._kernel, denied, client)
+            late = await identify_late(self._kernel, headers, denied, client)
+            if isinstance(late, HotResponse):
+                return late
+            scope["spinney.caller"] = late
         if not self._wants_body(scope):
             return None
         body = await read_body(HotRequest([], headers, b"", client, receive=receive))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import time
 from urllib.parse import parse_qsl
 
-from spinney.core.kernel import Kernel, Target, new_execution_id
-from spinney.dialects.impuls.access import identify, note_denial
+from spinney.core.kernel import Caller, Kernel, Target, new_execution_id
+from spinney.dialects.impuls.access import WrongToken, bearer, identify
 from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
@@ -30,7 +30,10 @@ class Invoke:
         try:
             caller = identify(kernel, request.headers)
         except Denied as denied:
-            return await unauthorized(kernel, denied, request.client)
+            late = await identify_late(kernel, request.headers, denied, request.client)
+            if isinstance(late, HotResponse):
+                return late
+            caller = late
         name = request.parameters[0]
         target = kernel.index.get(NAME, caller.account_id, name)
         if target is None:
@@ -89,9 +92,13 @@ class Invoke:
         await self.run(target, Call(execution.id, event, target.version.timeout_s), execution.trigger)
 
 
-async def unauthorized(kernel: Kernel, denied: Denied, client: str) -> HotResponse:
-    """401, later than usual for an address that keeps guessing."""
-    await note_denial(kernel, denied, client)
+async def identify_late(kernel: Kernel, headers: HotHeaders, denied: Denied, client: str) -> Caller | HotResponse:
+    """The caller after all, when the token has just been made; else 401, slowly for an address that keeps guessing."""
+    if isinstance(denied, WrongToken):
+        caller = await kernel.tokens.authenticate_late(bearer(headers.authorization) or "")
+        if caller is not None:
+            return caller
+        await kernel.tokens.refuse(client)
     return refusal(401, denied.message, (b"www-authenticate", b"Bearer"))
 
 
