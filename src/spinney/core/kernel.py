@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from random import getrandbits
 from time import time
 
 from spinney.core.background import Background, Run
@@ -56,6 +56,6 @@ def new_execution_id() -> str:
 
     Executions come by the thousand; ids in order of time cost the store two thirds of what random ones do.
     """
-    random = os.urandom(10).hex()
+    random = f"{getrandbits(80):020x}"
     clock = f"{int(time() * 1000):012x}"
     return f"{clock[:8]}-{clock[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[8:]}"

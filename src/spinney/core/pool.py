@@ -129,6 +129,7 @@ class Pool:
         self._lines: dict[str, Line] = {}
         self._queued = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._closed = False
 
     # -- the hot path --------------------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ class Pool:
             raise Busy(STOPPING)
         if len(line.waiting) >= self._limits.queue_per_version or self._queued >= self._limits.queue_total:
             raise Busy(BUSY)
-        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Slot] = self._loop.create_future()
         line.waiting.append((waiter, monotonic()))
         self._queued += 1
         self._serve(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import platform
 import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,15 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from spinney.drivers.channel import Watchdog
-from spinney.drivers.oci.cgroups import NoCgroups
 from spinney.drivers.oci.identity import find_identities
-from spinney.drivers.oci.machine import check_user_namespaces, find_cgroups, find_init, find_runtime, read_nameservers
+from spinney.drivers.oci.machine import (
+    check_user_namespaces,
+    counts_processes_by_namespace,
+    find_cgroups,
+    find_init,
+    find_runtime,
+    read_nameservers,
+)
 from spinney.drivers.oci.network import Network
 from spinney.drivers.oci.processes import be_patient, become_subreaper
 from spinney.drivers.oci.run_dir import RunDir
@@ -75,9 +82,9 @@ class OciDriver:
             return None
 
     def _describe(self) -> Features:
-        limited = not isinstance(self._cgroups, NoCgroups)
+        limited = self._cgroups.version > 0
         rootless = os.geteuid() != 0
-        notes = [] if limited else ["memory, CPU and processes are not limited: no control groups without root or delegation"]
+        notes = [] if limited else ["memory and CPU are not limited: no control groups without root or delegation"]
         if self._network is None:
             notes.append("no network for sandboxes: it needs root, iproute2 and nftables")
         return Features(
@@ -86,7 +93,7 @@ class OciDriver:
             pty=True,
             limits_memory=limited,
             limits_cpu=limited,
-            limits_pids=limited,
+            limits_pids=limited or counts_processes_by_namespace(platform.release()),
             notes=tuple(notes),
         )
 
