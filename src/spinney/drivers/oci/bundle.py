@@ -29,6 +29,22 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     seccomp: bytes | None
 
 
+class Person(msgspec.Struct, frozen=True):
+    """Who a process in a sandbox is: its id as it sees it, its limits.
+
+    counted: for want of a control group the number of processes is limited by user; every user namespace counts its own.
+    """
+
+    id: int
+    limits: Limits
+    counted: bool
+
+    def rlimits(self) -> list[tuple[str, int]]:
+        """What one process may use, beyond what the sandbox as a whole may."""
+        fixed = [("RLIMIT_CORE", 0), ("RLIMIT_MEMLOCK", 65536), ("RLIMIT_MSGQUEUE", 0), ("RLIMIT_NOFILE", self.limits.files)]
+        return [*fixed, ("RLIMIT_NPROC", self.limits.pids)] if self.counted else fixed
+
+
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where one sandbox goes on the host. task: the directory with its code. cgroup: ``""`` for none."""
 
@@ -36,6 +52,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     cgroup: str
     resources: Mapping[str, Any]
+    person: Person
 
 
 def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> bytes:
@@ -58,7 +75,7 @@ def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> by
             "ociVersion": "1.0.2",
             "hostname": "sandbox",
             "root": {"path": template.rootfs, "readonly": True},
-            "process": describe_process(argv, dict(spec.launch.environment), spec.limits, place.ids.inside),
+            "process": describe_process(argv, dict(spec.launch.environment), place.person),
             "mounts": _mounts((*template.mounts, Mount(place.task, "/var/task")), spec.limits),
             "linux": linux,
         }
@@ -66,32 +83,18 @@ def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> by
 
 
 def describe_process(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    limits: Limits,
-    user: int,
-    *,
-    cwd: str = "/var/task",
-    terminal: bool = False,
+    argv: Sequence[str], environment: Mapping[str, str], person: Person, *, cwd: str = "/var/task", terminal: bool = False
 ) -> dict[str, Any]:
     """``process`` of a bundle, also what ``exec`` takes: no user but the guest's, no capability, nothing to gain by setuid."""
     return {
         "terminal": terminal,
-        "user": {"uid": user, "gid": user},
+        "user": {"uid": person.id, "gid": person.id},
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **environment}.items()],
         "cwd": cwd,
         "capabilities": {},
         "noNewPrivileges": True,
-        "rlimits": [
-            {"type": name, "hard": value, "soft": value}
-            for name, value in (
-                ("RLIMIT_NOFILE", limits.files),
-                ("RLIMIT_CORE", 0),
-                ("RLIMIT_MEMLOCK", 65536),
-                ("RLIMIT_MSGQUEUE", 0),
-            )
-        ],
+        "rlimits": [{"type": name, "hard": value, "soft": value} for name, value in person.rlimits()],
     }
 
 

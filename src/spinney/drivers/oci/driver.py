@@ -25,12 +25,13 @@ from spinney.drivers.oci.machine import (
     read_nameservers,
 )
 from spinney.drivers.oci.network import Network
+from spinney.drivers.oci.place import Place
 from spinney.drivers.oci.processes import be_patient, become_subreaper
 from spinney.drivers.oci.run_dir import RunDir
 from spinney.drivers.oci.runtime import OciRuntime
 from spinney.drivers.oci.sandbox import OciSandbox
 from spinney.drivers.oci.settings import OciSettings
-from spinney.drivers.oci.start import Place, Start
+from spinney.drivers.oci.start import Start
 from spinney.drivers.oci.sweep import sweep
 from spinney.errors import Error, StartFailed, Unavailable, Unsupported
 from spinney.ports import Features, Sandbox, SandboxSpec

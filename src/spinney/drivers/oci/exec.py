@@ -12,18 +12,17 @@ import struct
 import termios
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from spinney.drivers.oci.bundle import describe_process
+from spinney.drivers.oci.bundle import Person, describe_process
+from spinney.drivers.oci.place import Place
 from spinney.drivers.oci.processes import Child
 from spinney.errors import SandboxDied
-from spinney.ports import Command, Limits
+from spinney.ports import Command
 
-if TYPE_CHECKING:
-    from spinney.drivers.oci.start import Place
-
+log = structlog.get_logger(__name__)
 CHUNK = 65536
 TERMINAL_TIMEOUT_S = 5.0
 _numbers = itertools.count(1)
@@ -143,13 +142,10 @@ class OciProcess:
             os.close(self._stdin)
 
 
-async def execute(
-    place: Place, name: str, command: Command, environment: Mapping[str, str], limits: Limits, user: int
-) -> OciProcess:
+async def execute(place: Place, name: str, command: Command, environment: Mapping[str, str], person: Person) -> OciProcess:
     """Start a command in a living sandbox, its environment over the guest's. Raises SandboxDied when it cannot be started."""
-    process = describe_process(
-        command.argv, {**environment, **command.environment}, limits, user, cwd=command.cwd, terminal=command.pty
-    )
+    merged = {**environment, **command.environment}
+    process = describe_process(command.argv, merged, person, cwd=command.cwd, terminal=command.pty)
     number = next(_numbers)
     file = place.run_dir.bundle(name) / f"p{number}"
     try:
@@ -157,6 +153,7 @@ async def execute(
         attempt = _execute_with_terminal if command.pty else _execute_with_pipes
         return await attempt(place, name, file)
     except (OSError, ValueError) as error:
+        log.warning("process not started", sandbox=name, error=str(error))
         raise SandboxDied("the process could not be started in the sandbox") from error
 
 
@@ -194,7 +191,7 @@ async def _run(place: Place, name: str, file: Path, descriptors: tuple[int, int,
     """Run the runtime until it has left the new process to us."""
     runtime = Child(await place.call(place.runtime.execute, name, file, descriptors, console))
     if await runtime.wait():
-        raise OSError("the runtime refused it")
+        raise OSError(await place.call(Path(f"{file}.log").read_text))
     return Child(int(await place.call(Path(f"{file}.pid").read_text)))
 
 

@@ -99,6 +99,12 @@ def check_user_namespaces() -> None:
             raise Unsupported(f"this kernel gives user namespaces to root only: run as root, or change the sysctl {name}")
 
 
+def counts_processes_by_namespace(release: str) -> bool:
+    """Whether RLIMIT_NPROC counts every user namespace by itself (Linux 5.14 and later), and not a user's sandboxes together."""
+    version = re.match(r"(\d+)\.(\d+)", release)
+    return version is not None and (int(version[1]), int(version[2])) >= (5, 14)
+
+
 def find_nameservers(*texts: str) -> list[str]:
     """The resolvers, out of the first resolv.conf that names any which a sandbox can use: IPv4 and not the host's loopback."""
     for text in texts:

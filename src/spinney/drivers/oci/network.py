@@ -1,7 +1,7 @@
 """Network of sandboxes: a link to the host for each, address translation, the egress policy.
 
-A sandbox's network namespace is the one the runtime makes; its end of the link is moved in by pid. So nothing here has a name that
-could be left behind but the host's ends of the links, which vanish with their namespaces, and one nftables table.
+A sandbox's network namespace is the one the runtime makes; its end of the link is moved in by pid. So nothing here has a name
+that could be left behind but the host's ends of the links, which vanish with their namespaces, and one nftables table.
 """
 
 from __future__ import annotations

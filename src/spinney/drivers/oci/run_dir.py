@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spinney.drivers.oci.identity import Ids
 from spinney.drivers.oci.rootfs import add_mount_points, make_rootfs
 from spinney.errors import Unavailable, Unsupported
 from spinney.ports import Mount
@@ -73,16 +74,18 @@ class RunDir:
             add_mount_points(self.root(network), mounts)
             return (*self._roots[network], *mounts)
 
-    def make_bundle(self, name: str, group: int | None) -> None:
-        """Directories of one sandbox; its code can be read by ``group`` (None: by this server's own user) and by root."""
+    def make_bundle(self, name: str, ids: Ids) -> None:
+        """Directories of one sandbox; its code can be read by it and by the server only, as far as this user can see to that."""
         task = self.task(name)
         task.mkdir(parents=True)
         self.bundle(name).chmod(SEARCHABLE)
-        if group is None:
+        if ids.guest is None:
             task.chmod(0o700)
-        else:
-            os.chown(task, 0, group)
+        elif os.geteuid() == 0:
+            os.chown(task, 0, ids.guest)
             task.chmod(0o750)
+        else:
+            task.chmod(0o755)
 
     def names(self) -> set[str]:
         """Every sandbox of which something is left."""

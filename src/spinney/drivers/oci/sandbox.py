@@ -6,18 +6,19 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from spinney.drivers.channel import GuestChannel
+from spinney.drivers.oci.bundle import Person
 from spinney.drivers.oci.exec import OciProcess, execute
 from spinney.drivers.oci.network import Link
+from spinney.drivers.oci.place import Place
 from spinney.drivers.oci.processes import Child
 from spinney.errors import SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply, ResourceUsage
-from spinney.ports import Command, Limits, Load, Process, SandboxSpec
-
-if TYPE_CHECKING:
-    from spinney.drivers.oci.start import Place
+from spinney.ports import Command, Load, Process, SandboxSpec
 
 EXIT_GRACE_S = 0.25
 """How long a guest whose channel ended may take to die by itself: its own exit code says more than that of our kill."""
@@ -28,14 +29,14 @@ KILLED = 137
 class OciSandbox:
     """A Sandbox (see ports). Made by ``Start``.
 
-    user: the guest's own id as it sees it. clear: removes what the sandbox has outside, once its processes are dead.
+    person: who its processes are. clear: removes what the sandbox has outside, once its processes are dead.
     """
 
     def __init__(
         self,
         spec: SandboxSpec,
         *,
-        user: int,
+        person: Person,
         init: Child,
         channel: GuestChannel,
         link: Link | None,
@@ -44,8 +45,7 @@ class OciSandbox:
     ) -> None:
         self.id = spec.id
         self._environment = dict(spec.launch.environment)
-        self._limits: Limits = spec.limits
-        self._user = user
+        self._person = person
         self._init = init
         self._channel = channel
         self._link = link
@@ -59,10 +59,10 @@ class OciSandbox:
     def load(self, load: Load) -> None:
         try:
             write_files(self._place.run_dir.task(self.id), load.files)
-            self._place.cgroups.change(self.id, self._limits, load.limits)
+            self._place.cgroups.change(self.id, self._person.limits, load.limits)
         except OSError as error:
             raise StartFailed(f"the code could not be put into the sandbox: {error.strerror}") from error
-        self._limits = load.limits
+        self._person = msgspec.structs.replace(self._person, limits=load.limits)
         self._channel.load(load.payload)
 
     async def call(self, call: Call, deadline: float) -> Reply:
@@ -93,7 +93,7 @@ class OciSandbox:
     async def exec(self, command: Command) -> Process:
         if self._init.exit_code is not None:
             raise SandboxDied("the sandbox has ended", self._init.exit_code)
-        process = await execute(self._place, self.id, command, self._environment, self._limits, self._user)
+        process = await execute(self._place, self.id, command, self._environment, self._person)
         self._processes.append(process)
         return process
 

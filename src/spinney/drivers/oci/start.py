@@ -6,48 +6,20 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
 
-from spinney.drivers.channel import GuestChannel, Watchdog
-from spinney.drivers.oci.bundle import Placement, Template, encode_config
-from spinney.drivers.oci.cgroups import Cgroups
-from spinney.drivers.oci.identity import Identities, Ids
-from spinney.drivers.oci.network import Link, Network
+from spinney.drivers.channel import GuestChannel
+from spinney.drivers.oci.bundle import Person, Placement, Template, encode_config
+from spinney.drivers.oci.identity import Ids
+from spinney.drivers.oci.network import Link
+from spinney.drivers.oci.place import Place
 from spinney.drivers.oci.processes import Child, reap_group
-from spinney.drivers.oci.run_dir import RunDir
-from spinney.drivers.oci.runtime import OciRuntime
 from spinney.drivers.oci.sandbox import OciSandbox
 from spinney.drivers.oci.seccomp import encode_seccomp
 from spinney.errors import StartFailed
 from spinney.ports import SandboxSpec
 
-T = TypeVar("T")
 RUNTIME_GRACE_S = 2.0
 """How long a runtime may still work when its sandbox is not wanted any more: killing it half-way leaves more to clear up."""
-
-
-class InThread(Protocol):
-    """Runs blocking work beside the event loop."""
-
-    def __call__(self, function: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]: ...
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and with what one driver makes its sandboxes."""
-
-    run_dir: RunDir
-    runtime: OciRuntime
-    cgroups: Cgroups
-    identities: Identities
-    network: Network | None
-    init: str
-    filtered: bool
-    watchdog: Watchdog
-    call: InThread
-    forget: Callable[[str], None]
 
 
 class Start:
@@ -70,9 +42,11 @@ class Start:
         await asyncio.shield(self._booting)
         assert self._init is not None and self._channel is not None
         await self._channel.ready
+        if self._spec.warm:
+            await self._channel.warm()
         return OciSandbox(
             self._spec,
-            user=self._ids.inside,
+            person=self._person(self._ids),
             init=self._init,
             channel=self._channel,
             link=self._link,
@@ -107,13 +81,14 @@ class Start:
 
     def _spawn(self, ids: Ids, channel: int, stdout: int, stderr: int) -> int:
         """Write the bundle and start the runtime; the runtime's pid. In a thread, for it works on files."""
-        place, name, limits = self._place, self._spec.id, self._spec.limits
-        place.run_dir.make_bundle(name, ids.guest)
+        place, name = self._place, self._spec.id
+        place.run_dir.make_bundle(name, ids)
         placement = Placement(
             ids=ids,
             task=str(place.run_dir.task(name)),
             cgroup=place.cgroups.location(name),
-            resources=place.cgroups.resources(limits),
+            resources=place.cgroups.resources(self._spec.limits),
+            person=self._person(ids),
         )
         bundle = place.run_dir.bundle(name)
         (bundle / "config.json").write_bytes(encode_config(self._template(), self._spec, placement))
@@ -121,6 +96,9 @@ class Start:
             with contextlib.suppress(PermissionError):  # without root: /dev/stdout cannot be opened by its name then
                 os.fchown(fd, ids.guest or ids.root, ids.guest or -1)
         return place.runtime.run(name, bundle, channel, stdout, stderr)
+
+    def _person(self, ids: Ids) -> Person:
+        return Person(ids.inside, self._spec.limits, counted=self._place.cgroups.version == 0)
 
     def _template(self) -> Template:
         place, network = self._place, self._spec.network
@@ -179,11 +157,4 @@ class Start:
     def _remove_traces(self) -> None:
         if self._link is not None and self._place.network is not None:
             self._place.network.disconnect(self._link)
-        remove_traces(self._place, self._spec.id)
-
-
-def remove_traces(place: Place, name: str) -> None:
-    """What a dead sandbox left: control groups, the runtime's state, its directories. Raises OSError when a group will not go."""
-    place.runtime.forget(name)
-    place.cgroups.remove(name)
-    place.run_dir.remove(name)
+        self._place.remove_traces(self._spec.id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from spinney.drivers.oci.start import Place, remove_traces
+from spinney.drivers.oci.place import Place
 
 log = structlog.get_logger(__name__)
 DEATH_TIMEOUT_MS = 5000
@@ -32,7 +32,7 @@ def sweep(place: Place, keep: Collection[str]) -> int:
         os.close(fd)
     for name in names:
         try:
-            remove_traces(place, name)
+            place.remove_traces(name)
         except OSError as error:
             log.warning("a sandbox of a former server could not be removed", sandbox=name, error=str(error))
     if place.network is not None:

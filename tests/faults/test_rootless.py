@@ -1,0 +1,120 @@
+"""The driver without root: as an ordinary user, with and without subordinate ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOBODY = 65534
+SUBORDINATE = 500_000
+
+PROGRAM = """
+import asyncio, json, sys
+from pathlib import Path
+from spinney.drivers.oci import OciDriver
+from spinney.errors import StartFailed
+from spinney.testing.driver_suite import ask, get, make_spec, opened
+from spinney.ports import Command, Load, Limits
+
+FORK = '''
+import os, signal
+pids = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        pids.append(pid)
+except BlockingIOError:
+    result = len(pids)
+for pid in pids:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+'''
+STATUS = '''
+status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in open("/proc/self/status")}
+result = [status[name] for name in ("CapEff", "NoNewPrivs", "Seccomp")]
+'''
+
+async def main():
+    driver = OciDriver(Path(sys.argv[1]))
+    features = driver.features
+    facts = {"tier": features.tier, "memory": features.limits_memory, "network": features.network}
+    async with opened(driver, make_spec(pids=32)) as sandbox, opened(driver, make_spec()) as other:
+        sandbox.load(Load(files={"a.py": b"x"}, payload=b"{}", limits=Limits(pids=32)))
+        facts["code"] = await get(sandbox, "read", path="/var/task/a.py")
+        facts["uid"] = await get(sandbox, "python", code="import os; result = os.getuid()")
+        facts["status"] = await get(sandbox, "python", code=STATUS)
+        facts["forks"] = await get(sandbox, "python", code=FORK)
+        facts["neighbour"] = await get(other, "echo", value=1)
+        facts["write"] = (await ask(sandbox, "python", code="open('/var/task/b', 'w')")).outcome
+        facts["outside"] = (await ask(sandbox, "python", code="import os; os.listdir('/home')")).outcome
+        process = await sandbox.exec(Command(argv=("/bin/sh", "-c", "exit 3")))
+        facts["exec"] = await process.wait()
+        facts["timeout"] = (await ask(sandbox, "spin", timeout_s=0.3)).outcome
+        facts["poll"] = await sandbox.poll()
+    try:
+        await driver.create(make_spec(network=True))
+    except StartFailed as error:
+        facts["refused"] = error.message
+    await driver.close()
+    print(json.dumps(facts))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory of an ordinary user's own."""
+    path = Path(tempfile.mkdtemp(prefix="spinney-rootless-"))
+    os.chown(path, NOBODY, NOBODY)
+    yield path
+    shutil.rmtree(path)
+
+
+def run_as_nobody(home: Path, *, before: str = "") -> dict[str, Any]:
+    """What the program finds; ``before`` is done as root, in a mount namespace of its own."""
+    user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+    command = f'{before}\nexec {user} "$0" -c "$1" "$2"'
+    argv = ["unshare", "-m", "sh", "-ec", command, sys.executable, PROGRAM, str(home / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": str(home)}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) in ([], [home / "subordinate"]), "nothing is left"
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def check(facts: dict[str, Any]) -> None:
+    assert facts["tier"] == "oci/runc rootless"
+    assert (facts["memory"], facts["network"]) == (False, False), "and says so"
+    assert facts["code"] == "x"
+    assert facts["status"] == ["0" * 16, "1", "2"]
+    assert 20 <= facts["forks"] <= 32
+    assert facts["neighbour"] == 1
+    assert (facts["write"], facts["outside"]) == ("error", "error")
+    assert (facts["exec"], facts["timeout"], facts["poll"]) == (3, "timeout", 137)
+    assert facts["refused"] == "this server has no network for sandboxes"
+
+
+def test_an_ordinary_user_with_one_id(home: Path) -> None:
+    facts = run_as_nobody(home)
+    check(facts)
+    assert facts["uid"] == 0
+
+
+def test_an_ordinary_user_with_subordinate_ids(home: Path) -> None:
+    table = home / "subordinate"
+    table.write_text(f"nobody:{SUBORDINATE}:65536\n")
+    facts = run_as_nobody(home, before=f"mount --bind {table} /etc/subuid; mount --bind {table} /etc/subgid")
+    check(facts)
+    assert facts["uid"] == 1000
