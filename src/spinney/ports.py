@@ -60,6 +60,8 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     launch: Launch
     limits: Limits
     network: bool = False
+    warm: bool = False
+    """Nobody waits for it yet: let the guest take the ways of a first call before it counts as ready."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,9 +44,9 @@ class Kind(msgspec.Struct, frozen=True):
         """What one is expected to use while nothing runs in it."""
         return self.launch.idle_mb << 20
 
-    def spec(self) -> SandboxSpec:
-        """The spec of one more sandbox of this kind, with an id of its own."""
-        return SandboxSpec(id=uuid.uuid4().hex[:12], launch=self.launch, limits=self.limits, network=self.network)
+    def spec(self, *, warm: bool = False) -> SandboxSpec:
+        """The spec of one more sandbox of this kind, with an id of its own; ``warm`` for one that nobody waits for."""
+        return SandboxSpec(id=uuid.uuid4().hex[:12], launch=self.launch, limits=self.limits, network=self.network, warm=warm)
 
 
 class Shelf:
@@ -113,7 +113,7 @@ class Stems:
             if await sandbox.poll() is None:
                 return sandbox
             await sandbox.close()
-        return await self._create(shelf)
+        return await self._create(shelf, warm=False)
 
     def _shelf(self, kind: Kind) -> Shelf:
         shelf = self._shelves.get(kind.key)
@@ -121,9 +121,9 @@ class Stems:
             shelf = self._shelves[kind.key] = Shelf(kind)
         return shelf
 
-    async def _create(self, shelf: Shelf) -> Sandbox:
+    async def _create(self, shelf: Shelf, *, warm: bool) -> Sandbox:
         began = monotonic()
-        sandbox = await self._driver.create(shelf.kind.spec())
+        sandbox = await self._driver.create(shelf.kind.spec(warm=warm))
         shelf.boot_s += 0.2 * (monotonic() - began - shelf.boot_s)
         return sandbox
 
@@ -135,7 +135,7 @@ class Stems:
     async def _boot(self, shelf: Shelf) -> None:
         """Add one stem; ``_begin`` has counted it."""
         try:
-            sandbox = await self._create(shelf)
+            sandbox = await self._create(shelf, warm=True)
         except BaseException:
             shelf.failed_at = monotonic()
             raise

@@ -23,7 +23,7 @@ from spinney.model import Call, LogLine, Outcome, Reply
 HEADER = struct.Struct("<IIB")
 INVOKE = struct.Struct("<IIBIII")
 INVOKE_FIXED = 12
-READY, LOAD, INVOKE_KIND, RESULT, LOG = 1, 2, 3, 4, 5
+READY, LOAD, INVOKE_KIND, RESULT, LOG, WARM = 1, 2, 3, 4, 5, 10
 OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
 DO_NOT_REUSE = 0x80
 LEVELS = ("info", "warn", "error")
@@ -201,6 +201,14 @@ class GuestChannel(asyncio.Protocol):
         channel.outputs = Outputs(stdout, stderr, channel._take_output)
         await channel._loop.create_unix_connection(lambda: channel, sock=sock)
         return channel
+
+    async def warm(self) -> None:
+        """Let a guest that is ready, and that nobody waits for, warm up; it says ready again. Raises StartFailed."""
+        self.ready = self._loop.create_future()
+        if self.ended or self._transport is None:
+            raise StartFailed("the runtime ended before it was ready")
+        self._transport.write(HEADER.pack(0, 0, WARM))
+        await self.ready
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

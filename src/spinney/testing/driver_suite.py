@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from spinney.errors import SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply
 from spinney.ports import Command, Driver, Launch, Limits, Load, Mount, Process, Sandbox, SandboxSpec
@@ -80,6 +82,11 @@ class DriverSuite:
         await sandbox.close()
         assert await sandbox.poll() is not None
         assert (await ask(sandbox, "echo", value=1)).outcome is Outcome.NOT_RUN
+        await sandbox.close()
+
+    async def test_a_warmed_sandbox_answers_like_any_other(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        sandbox = await driver.create(msgspec.structs.replace(spec(), warm=True))
+        assert await get(sandbox, "echo", value=1) == 1
         await sandbox.close()
 
     async def test_sandboxes_are_made_side_by_side(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 CHANNEL = 3
-READY, LOAD, INVOKE, RESULT = 1, 2, 3, 4
+READY, LOAD, INVOKE, RESULT, WARM = 1, 2, 3, 4, 10
 loaded: dict[str, Any] = {}
 
 
@@ -135,7 +135,9 @@ ABILITIES = {
 def main() -> None:
     send(0, READY, json.dumps({"version": sys.version.split()[0]}).encode())
     for call, kind, data in receive_frames():
-        if kind == LOAD:
+        if kind == WARM:
+            send(0, READY, b"{}")
+        elif kind == LOAD:
             loaded["payload"] = json.loads(data)
         elif kind == INVOKE:
             id_size, meta_size = int.from_bytes(data[4:8], "little"), int.from_bytes(data[8:12], "little")

@@ -18,7 +18,7 @@ const HEADER_BYTES = 9;
 const BUFFER_BYTES = 65536;
 const LOST_CHANNEL = 70; // exit code: the channel was closed or broken from the inside
 
-const kinds = { READY: 1, LOAD: 2, INVOKE: 3, RESULT: 4, LOG: 5 };
+const kinds = { READY: 1, LOAD: 2, INVOKE: 3, RESULT: 4, LOG: 5, WARM: 10 };
 
 function readU32(buffer, offset) {
   return (buffer[offset] | (buffer[offset + 1] << 8) | (buffer[offset + 2] << 16) | (buffer[offset + 3] << 24)) >>> 0;

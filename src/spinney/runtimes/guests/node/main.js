@@ -152,6 +152,10 @@ function configure({ data, from, to }) {
 function serve() {
   try {
     let frame = channel.receive();
+    if (frame.kind === kinds.WARM) {
+      warmUp().then(ready, () => exit(LOST_CHANNEL));
+      return;
+    }
     if (frame.kind === kinds.LOAD) {
       configure(frame);
       frame = channel.receive();
@@ -165,6 +169,7 @@ function serve() {
 
 /** Take the ways of a first call while nobody waits for one; what is sent meanwhile goes nowhere. */
 async function warmUp() {
+  const host = channel;
   const nowhere = openSync('/dev/null', 'r+');
   const frame = Buffer.from('\0\0\x01\0' + '\x04\0\0\0' + '\0\0\0\0' + 'warm' + '{"name":"you"}'); // timeout, lengths, id, body
   channel = new Channel(nowhere);
@@ -181,22 +186,23 @@ async function warmUp() {
   for (const file of Object.keys(Module._cache)) delete Module._cache[file];
   next = serve;
   settings = handler = null;
+  channel = host;
 }
 
-async function start() {
+function ready() {
+  channel.sendReady(process.versions.node);
+  setImmediate(serve);
+}
+
+function start() {
   const ownerOf = (promise) => (calls.kResourceStore === undefined ? calls.getStore() : promise[calls.kResourceStore]);
   process.on('uncaughtException', (error) => failRunning(calls.getStore(), error));
   process.on('unhandledRejection', (reason, promise) => failRunning(ownerOf(promise), reason));
   endGroups = captureConsole(log);
   replaceStreams();
   setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
-  await warmUp();
   channel = new Channel(CHANNEL_FD);
-  channel.sendReady(process.versions.node);
-  setImmediate(serve);
+  ready();
 }
 
-start().catch((error) => {
-  process.stderr.write(`${error.stack}\n`);
-  exit(LOST_CHANNEL);
-});
+start();

@@ -6,7 +6,7 @@ import os
 import struct
 import threading
 
-READY, LOAD, INVOKE, RESULT, LOG = 1, 2, 3, 4, 5
+READY, LOAD, INVOKE, RESULT, LOG, WARM = 1, 2, 3, 4, 5, 10
 LOST_CHANNEL = 70  # exit code: the channel was closed or broken from the inside
 
 _HEADER = struct.Struct("<IIB")
