@@ -62,7 +62,7 @@ def handler(event, context):
     for _ in range(6):
         pid = os.fork()
         if pid == 0:
-            block = bytearray(50_000_000)
+            block = bytearray(80_000_000)
             block[::4096] = b"x" * len(block[::4096])
             os.write(ready[1], b"x")
             time.sleep(100)
@@ -333,12 +333,12 @@ def test_other_processes_are_invisible(api: Api) -> None:
 
 
 def test_the_memory_limit_holds_for_all_processes_together(api: Api) -> None:
-    """Six children of 50 MB do not fit into 128 MB and what the runtime itself gets: the call fails, or some children do."""
+    """Six children of 80 MB do not fit into 128 MB and what the runtime itself gets: the call fails, or some children do."""
     answer = api.python(CHILDREN, memory_mb=128).invoke()
     if "error" in answer:
         assert answer["error"] == "function exceeded its memory limit of 128 MB"
     else:
-        assert answer["body"] * 50 < 128 + 64
+        assert answer["body"] * 80_000_000 < (128 + 64) << 20
 
 
 @pytest.mark.parametrize("runtime", ["nodejs18", "nodejs20", "nodejs22", "python311"])
