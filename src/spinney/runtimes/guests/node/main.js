@@ -183,13 +183,13 @@ async function warmUp() {
     });
   }
   closeSync(nowhere);
-  for (const file of Object.keys(Module._cache)) delete Module._cache[file];
   next = serve;
   settings = handler = null;
   channel = host;
 }
 
 function ready() {
+  for (const file of Object.keys(Module._cache)) delete Module._cache[file]; // user code sees its own modules only
   channel.sendReady(process.versions.node);
   setImmediate(serve);
 }
