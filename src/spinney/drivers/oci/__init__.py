@@ -1,6 +1,7 @@
 """Sandboxes by an OCI runtime (runc, crun, runsc): see docs/decisions/0002-oci-sandbox.md."""
 
 from spinney.drivers.oci.driver import OciDriver
+from spinney.drivers.oci.examine import examine
 from spinney.drivers.oci.settings import OciSettings
 
-__all__ = ["OciDriver", "OciSettings"]
+__all__ = ["OciDriver", "OciSettings", "examine"]

@@ -43,6 +43,9 @@ class Cgroups(Protocol):
     def change(self, name: str, old: Limits, new: Limits) -> None:
         """Put new limits on a living sandbox. Raises OSError."""
 
+    def counts_swap(self) -> bool:
+        """Whether a sandbox's limit holds for memory and swap together."""
+
     def oom_kills(self, name: str) -> int:
         """How many of its processes the kernel has killed for want of memory."""
 
@@ -82,6 +85,9 @@ class NoCgroups:
 
     def change(self, name: str, old: Limits, new: Limits) -> None:
         """Nothing to change."""
+
+    def counts_swap(self) -> bool:
+        return False
 
     def oom_kills(self, name: str) -> int:
         return 0

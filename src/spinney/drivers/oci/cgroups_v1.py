@@ -58,9 +58,13 @@ class CgroupsV1:
 
     def resources(self, limits: Limits) -> dict[str, Any]:
         resources = common_resources(limits)
-        if not (self._parents["memory"] / MEMORY_FILES[0]).exists():  # a kernel that does not count swap: use none instead
+        if not self.counts_swap():
             resources["memory"] = {"limit": limits.memory_mb << 20, "swappiness": 0}
         return resources
+
+    def counts_swap(self) -> bool:
+        mount = self._parents["memory"].parent
+        return any((path / MEMORY_FILES[0]).exists() for path in (mount, self._parents["memory"]))
 
     def _limit_memory(self, path: Path, limit: int, *, growing: bool) -> None:
         """Memory plus swap may never be below memory alone, so the order depends on the direction."""

@@ -53,7 +53,7 @@ class CgroupsV2:
             self._enable()
             self._parent.mkdir(exist_ok=True)
             write_text(self._parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in WANTED))
-        except PermissionError as error:
+        except OSError as error:
             raise Unsupported(NO_DELEGATION) from error
         write_text(self._parent / "memory.max", memory_bytes or "max")
         self._without_swap(self._parent)
@@ -96,6 +96,9 @@ class CgroupsV2:
             write_text(path / "cpu.max", f"{cpu_quota_us(new)} {CPU_PERIOD_US}")
         if new.pids != old.pids:
             write_text(path / "pids.max", new.pids)
+
+    def counts_swap(self) -> bool:
+        return not self._parent.exists() or (self._parent / "memory.swap.max").exists()
 
     def oom_kills(self, name: str) -> int:
         return read_fields(self._parent / name / "memory.events").get("oom_kill", 0)

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from spinney.drivers.channel import Watchdog
+from spinney.drivers.oci.examine import examine
 from spinney.drivers.oci.identity import find_identities
 from spinney.drivers.oci.machine import (
     check_user_namespaces,
@@ -85,9 +86,6 @@ class OciDriver:
     def _describe(self) -> Features:
         limited = self._cgroups.version > 0
         rootless = os.geteuid() != 0
-        notes = [] if limited else ["memory and CPU are not limited: no control groups without root or delegation"]
-        if self._network is None:
-            notes.append("no network for sandboxes: it needs root, iproute2 and nftables")
         return Features(
             tier=f"oci/{self._runtime.name}" + (" rootless" if rootless else ""),
             network=self._network is not None,
@@ -95,7 +93,7 @@ class OciDriver:
             limits_memory=limited,
             limits_cpu=limited,
             limits_pids=limited or counts_processes_by_namespace(platform.release()),
-            notes=tuple(notes),
+            notes=examine(self._runtime.binary, self._cgroups, network=self._network is not None),
         )
 
     # -- Driver --------------------------------------------------------------------------------------------------------

@@ -26,11 +26,11 @@ class OciRuntime:
 
     def __init__(self, binary: str, state: Path) -> None:
         self.name = Path(binary).name
-        self._binary = binary
+        self.binary = binary
         self._state = state
 
     def _argv(self, log: Path, *arguments: str) -> list[str]:
-        return [self._binary, "--root", str(self._state), "--log", str(log), *arguments]
+        return [self.binary, "--root", str(self._state), "--log", str(log), *arguments]
 
     def run(self, name: str, bundle: Path, channel: int, stdout: int, stderr: int) -> int:
         """Start a detached sandbox with the guest channel as its descriptor 3; the pid of the runtime, which ends soon."""
@@ -54,7 +54,7 @@ class OciRuntime:
     def forget(self, name: str) -> None:
         """Remove what the runtime holds of a dead sandbox besides its state directory."""
         if self.name not in FORGOTTEN_BY_HAND:
-            command = [self._binary, "--root", str(self._state), "delete", "--force", name]
+            command = [self.binary, "--root", str(self._state), "delete", "--force", name]
             subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=30, check=False)
 
     def is_starting(self, command_line: bytes, bundle: Path) -> bool:
