@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -42,12 +42,21 @@ def free_port() -> int:
 class Server:
     """``spinney serve`` as a child process. Usable as a context manager; may be stopped, killed and started again."""
 
-    def __init__(self, data_dir: Path, *flags: str, host: str = "127.0.0.1", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *flags: str,
+        host: str = "127.0.0.1",
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """``flags`` go behind ``spinney serve``, ``env`` over this process's environment, ``prefix`` before the command."""
         self.data_dir = data_dir
         self.host = host
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = flags
+        self._prefix = prefix
         self._log_path = data_dir.with_name(data_dir.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
         self._left_behind = False
@@ -76,7 +85,11 @@ class Server:
         serve = ["serve", "--host", self.host, "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, *serve, *self._flags], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+                [*self._prefix, *COMMAND, *serve, *self._flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
             )
         self._left_behind = False
         wait_until(self._healthy_or_dead, f"/healthz\n{self.log()}", START_S)

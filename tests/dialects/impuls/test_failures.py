@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from spinney.runtimes.node import find_programs
 from tests.dialects.impuls.api import Api, Function, together
 from tests.processes import find_processes, new_name
 from tests.server import Server, wait_until
@@ -319,3 +322,31 @@ def test_no_capacity(make_server: Callable[..., Server], connect: Callable[..., 
     answers = together(lambda _: function.invoke({"ms": 2000}), range(2))
     assert sorted(answer.get("error", "done") for answer in answers) == ["done", "no capacity to run the function"]
     assert function({"ms": 0}) == "done"
+
+
+def test_a_language_that_the_server_lacks(make_server: Callable[..., Server], connect: Callable[..., Api]) -> None:
+    """A server in a mount namespace of its own, in which every Node.js is an empty file."""
+    hide = " && ".join(f"mount --bind /dev/null {program}" for program in find_programs().values())
+    api = connect(make_server(prefix=["unshare", "--mount", "sh", "-euc", f'{hide} && exec "$@"', "sh"]))
+    for runtime in ("nodejs18", "nodejs20", "nodejs22"):
+        assert api.function(runtime=runtime).error() == f"runtime '{runtime}' is not available on this server"
+    assert api.python("def handler(event, context): return 'there'")() == "there"
+
+
+def test_a_sandbox_that_cannot_be_started(
+    make_server: Callable[..., Server], connect: Callable[..., Api], tmp_path: Path
+) -> None:
+    """A container runtime that fails for a while: the call says so without a host path, and later ones work again."""
+    broken, runc = tmp_path / "broken", tmp_path / "runc"
+    runc.write_text(
+        f'#!/bin/sh\nif [ -e {broken} ] && [ "$1" != --version ]; then exit 1; fi\nexec {shutil.which("runc")} "$@"\n'
+    )
+    runc.chmod(0o755)
+    server = make_server(env={"SPINNEY_SANDBOX_RUNTIME": str(runc), "SPINNEY_POOL_STEMS_MIN": "0"})
+    api = connect(server)
+    broken.touch()
+    error = api.node("return 'started'").error()
+    broken.unlink()
+    assert re.fullmatch(r"function could not be started: .+", error)
+    assert str(tmp_path) not in error and str(server.data_dir) not in error
+    assert api.node("return 'started'")() == "started"
