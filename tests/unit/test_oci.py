@@ -18,6 +18,7 @@ from spinney.drivers.oci.machine import (
     counts_processes_by_namespace,
     find_nameservers,
     find_own_group,
+    find_runtime,
     find_v1_trees,
 )
 from spinney.drivers.oci.rootfs import add_mount_points, make_rootfs
@@ -290,6 +291,11 @@ def test_a_distribution_may_have_fixed_an_old_runc() -> None:
     changelog = "runc (1.1.5+ds1-1+deb12u2) bookworm-security\n * CVE-2025-31133 CVE-2025-52565 CVE-2025-52881\n"
     assert has_fixes("runc version 1.1.5+ds1\n", changelog)
     assert not has_fixes("nonsense", "")
+
+
+def test_only_runtimes_that_pass_a_descriptor_are_taken() -> None:
+    with pytest.raises(Unsupported, match="use runc or crun"):
+        find_runtime("/usr/bin/runsc")
 
 
 def test_process_limits_by_user_need_a_kernel_that_counts_by_namespace() -> None:

@@ -1,4 +1,4 @@
-"""Sandboxes by an OCI runtime (runc, crun, runsc): see docs/decisions/0002-oci-sandbox.md."""
+"""Sandboxes by an OCI runtime (runc, crun): see docs/decisions/0002-oci-sandbox.md."""
 
 from spinney.drivers.oci.driver import OciDriver
 from spinney.drivers.oci.examine import examine

@@ -15,6 +15,9 @@ from spinney.errors import Unsupported
 
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
 NEEDED = ("cpu", "memory", "pids")
+RUNTIMES = ("runc", "crun")
+"""Those that hand a descriptor, the guest channel, to a sandbox and leave its first process to whoever started them."""
+
 TREE_OPTIONS = {"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "release_agent"}
 USERNS_SWITCHES: Mapping[str, str] = {
     "/proc/sys/kernel/unprivileged_userns_clone": "0",
@@ -82,6 +85,8 @@ def find_init() -> str:
 
 def find_runtime(name: str) -> str:
     """The absolute path of the OCI runtime. Raises Unsupported."""
+    if Path(name).name not in RUNTIMES:
+        raise Unsupported(f"{name} cannot start sandboxes here: use {' or '.join(RUNTIMES)}")
     path = find_binary(name)
     if path is None:
         raise Unsupported(f"{name} is not installed: apt-get install {Path(name).name}")

@@ -39,6 +39,5 @@ class Place:
 
     def remove_traces(self, name: str) -> None:
         """What a dead sandbox left: control groups, the runtime's state, directories. Raises OSError when a group will not go."""
-        self.runtime.forget(name)
         self.cgroups.remove(name)
         self.run_dir.remove(name)

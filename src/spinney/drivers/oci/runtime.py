@@ -1,24 +1,23 @@
-"""The OCI runtime as a program: its command lines, and what it keeps about a sandbox."""
+"""The OCI runtime as a program: its command lines.
+
+What it keeps of a sandbox, a state directory and control groups, is removed without it: that saves a process for each.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from spinney.drivers.oci.processes import spawn
 from spinney.drivers.oci.settings import SYSTEM_PATH
 
-ENVIRONMENT = {"PATH": SYSTEM_PATH}
 OOM_SCORE = 500
 """When the whole machine runs out of memory, sandboxes go before the server.
 
 Set from outside and by root on the runtime, which hands it down, it is also the least that a guest can set for itself.
 """
-
-FORGOTTEN_BY_HAND = ("runc", "crun")
-"""Runtimes that keep nothing but a state directory and control groups: removing those ourselves saves a process per sandbox."""
 
 
 class OciRuntime:
@@ -29,33 +28,28 @@ class OciRuntime:
         self.binary = binary
         self._state = state
 
-    def _argv(self, log: Path, *arguments: str) -> list[str]:
-        return [self.binary, "--root", str(self._state), "--log", str(log), *arguments]
+    def _spawn(self, log: Path, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
+        argv = [self.binary, "--root", str(self._state), "--log", str(log), *arguments]
+        pid = spawn(argv, descriptors, {"PATH": SYSTEM_PATH})
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
+        return pid
 
     def run(self, name: str, bundle: Path, channel: int, stdout: int, stderr: int) -> int:
         """Start a detached sandbox with the guest channel as its descriptor 3; the pid of the runtime, which ends soon."""
         arguments = ("run", "--detach", "--preserve-fds", "1", "--pid-file", str(bundle / "pid"), "--bundle", str(bundle), name)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            pid = spawn(self._argv(bundle / "log", *arguments), (null, stdout, stderr, channel), ENVIRONMENT)
+            return self._spawn(bundle / "log", arguments, (null, stdout, stderr, channel))
         finally:
             os.close(null)
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
-        return pid
 
     def execute(self, name: str, process: Path, descriptors: tuple[int, int, int], console: Path | None) -> int:
         """Start one more process, described by the file ``process``, detached; the pid of the runtime, which ends soon."""
         arguments = ["exec", "--detach", "--process", str(process), "--pid-file", f"{process}.pid"]
         if console is not None:
             arguments += ["--tty", "--console-socket", str(console)]
-        return spawn(self._argv(Path(f"{process}.log"), *arguments, name), descriptors, ENVIRONMENT)
-
-    def forget(self, name: str) -> None:
-        """Remove what the runtime holds of a dead sandbox besides its state directory."""
-        if self.name not in FORGOTTEN_BY_HAND:
-            command = [self.binary, "--root", str(self._state), "delete", "--force", name]
-            subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=30, check=False)
+        return self._spawn(Path(f"{process}.log"), (*arguments, name), descriptors)
 
     def is_starting(self, command_line: bytes, bundle: Path) -> bool:
         """Whether a process with this command line (as in /proc) is a runtime at work on a bundle."""

@@ -13,7 +13,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class OciSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of an ``OciDriver``.
 
-    runtime: path or name of an OCI runtime; its file name (runc, crun, runsc) decides how it is driven.
+    runtime: name or path of runc or crun.
     uid_base: first host uid and gid for user namespaces, 0 to derive a range from the run directory.
     memory_budget_bytes: hard limit for all sandboxes together, 0 for none.
     pids_budget: processes and threads of all sandboxes together.
