@@ -36,7 +36,12 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 """HTTP, SQL and the operating system stay out of the core."""
 
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
-SHARED = {"drivers": {"channel"}, "runtimes": {"install", "guest"}, "stores": {"engine", "rows", "tables"}, "dialects": set[str]()}
+SHARED = {
+    "drivers": {"channel"},
+    "runtimes": {"install", "guest"},
+    "stores": {"engine", "rows", "tables"},
+    "dialects": set[str](),
+}
 """Modules of a package of adapters that all of them may use; all others are siblings that do not know each other."""
 
 

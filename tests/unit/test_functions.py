@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.unit.conftest import ManualClock
 
 from spinney.core.functions import Functions
 from spinney.core.index import Index
 from spinney.errors import Conflict, NotFound
 from spinney.model import Account, Function, Version
 from spinney.ports import Store
-from tests.unit.conftest import ManualClock
 
 pytestmark = pytest.mark.anyio
 VERSION: dict[str, Any] = {"runtime": "nodejs20", "handler": "index.handler", "source": "1", "environment": {"A": "b"}}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.conftest import ManualClock
 
 from spinney.core.tokens import ADMIN, FREE_FAILURES, SLOW_DOWN_S, TokenBook, Tokens
 from spinney.errors import Invalid, NotFound
 from spinney.model import DEFAULT_ACCOUNT, Token
 from spinney.ports import Store
-from tests.unit.conftest import ManualClock
 
 pytestmark = pytest.mark.anyio
 ADMIN_KEY = "an-admin-key-of-32-characters-xx"

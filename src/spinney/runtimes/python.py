@@ -30,7 +30,7 @@ class PythonRuntime:
     """CPython as installed on the machine. The guest is ``guests/python``."""
 
     name = "python"
-    ids = ("python311", "python3")
+    ids: tuple[str, ...] = ("python311", "python3")
     sample = Sample("index.handler", "def handler(event, context):\n    return {'hello': event['name']}\n")
 
     def installed(self) -> Mapping[str, str]:
