@@ -228,7 +228,7 @@ def test_the_bundle_has_every_wall() -> None:
     limits = Limits(memory_mb=100, tmp_mb=5)
     spec = SandboxSpec(id="a", launch=Launch(key="k", argv=("/usr/bin/x",), environment=(("A", "b"),)), limits=limits)
     template = Template(rootfs="/r", mounts=(Mount("/usr", "/usr"),), init="/usr/bin/tini", seccomp=encode_seccomp())
-    place = Placement(ids=Ids(5, 6), task="/t", cgroup="/c/a", resources={}, person=Person(1000, limits, counted=False))
+    place = Placement(ids=Ids(5, 6), task="/t", cgroup="/c/a", resources={}, person=Person(1000, 6, limits, counted=False))
     config = json.loads(encode_config(template, spec, place))
     assert config["root"] == {"path": "/r", "readonly": True}
     namespaces = {entry["type"] for entry in config["linux"]["namespaces"]}

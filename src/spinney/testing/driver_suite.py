@@ -301,6 +301,15 @@ for pid in pids:
             assert await reading == {"stdout": b"in" * 100_000, "stderr": b"b\n"}
             assert await process.wait() == 3
 
+    async def test_standard_streams_can_be_opened_by_name(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "python", code="open('/dev/stdout', 'w').write('o'); open('/dev/stderr', 'w').write('e')")
+            assert (reply.outcome, sorted(reply.logs)) == (Outcome.OK, [("info", "o"), ("warn", "e")])
+            process = await sandbox.exec(Command(argv=("/bin/sh", "-c", "cat /dev/stdin > /dev/stdout")))
+            await process.write(b"through")
+            await process.write(b"")
+            assert await read_all(process) == {"stdout": b"through", "stderr": b""}
+
     async def test_a_process_with_a_terminal(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
         async with opened(driver, spec()) as sandbox:
             process = await sandbox.exec(Command(argv=("/bin/sh", "-c", "read x; stty size; tty"), pty=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,14 +32,21 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Who a process in a sandbox is: its id as it sees it, its limits.
+    """Who a process in a sandbox is: its id as it sees it and on the host, its limits.
 
     counted: for want of a control group the number of processes is limited by user; every user namespace counts its own.
     """
 
     id: int
+    host_id: int
     limits: Limits
     counted: bool
+
+    def give(self, *descriptors: int) -> None:
+        """Make pipes its own, so that it can open /dev/stdout and the like by name. Without root it may have to do without."""
+        for fd in descriptors:
+            with contextlib.suppress(PermissionError):
+                os.fchown(fd, self.host_id, self.host_id)
 
     def rlimits(self) -> list[tuple[str, int]]:
         """What one process may use, beyond what the sandbox as a whole may."""

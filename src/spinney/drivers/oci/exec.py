@@ -150,17 +150,19 @@ async def execute(place: Place, name: str, command: Command, environment: Mappin
     file = place.run_dir.bundle(name) / f"p{number}"
     try:
         await place.call(file.write_bytes, msgspec.json.encode(process))
-        attempt = _execute_with_terminal if command.pty else _execute_with_pipes
-        return await attempt(place, name, file)
+        if command.pty:
+            return await _execute_with_terminal(place, name, file)
+        return await _execute_with_pipes(place, name, file, person)
     except (OSError, ValueError) as error:
         log.warning("process not started", sandbox=name, error=str(error))
         raise SandboxDied("the process could not be started in the sandbox") from error
 
 
-async def _execute_with_pipes(place: Place, name: str, file: Path) -> OciProcess:
+async def _execute_with_pipes(place: Place, name: str, file: Path, person: Person) -> OciProcess:
     stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
     theirs, ours = (stdin[0], stdout[1], stderr[1]), (stdin[1], stdout[0], stderr[0])
     try:
+        person.give(*theirs)
         child = await _run(place, name, file, theirs, None)
     except BaseException:
         for fd in ours:

@@ -92,13 +92,12 @@ class Start:
         )
         bundle = place.run_dir.bundle(name)
         (bundle / "config.json").write_bytes(encode_config(self._template(), self._spec, placement))
-        for fd in (stdout, stderr):
-            with contextlib.suppress(PermissionError):  # without root: /dev/stdout cannot be opened by its name then
-                os.fchown(fd, ids.guest or ids.root, ids.guest or -1)
+        placement.person.give(stdout, stderr)
         return place.runtime.run(name, bundle, channel, stdout, stderr)
 
     def _person(self, ids: Ids) -> Person:
-        return Person(ids.inside, self._spec.limits, counted=self._place.cgroups.version == 0)
+        host_id = ids.root if ids.guest is None else ids.guest
+        return Person(ids.inside, host_id, self._spec.limits, counted=self._place.cgroups.version == 0)
 
     def _template(self) -> Template:
         place, network = self._place, self._spec.network
