@@ -73,6 +73,31 @@ asyncio.run(main())
 """
 
 
+SWEEP = """
+import asyncio, json, sys
+from pathlib import Path
+from spinney.drivers.oci import OciDriver
+from tests.faults.test_sandbox_leftovers import Server
+
+async def main():
+    server = Server(Path(sys.argv[1]), 2)
+    pids = [path.read_text() for path in Path(sys.argv[1]).glob("s/*/pid")]
+    server.kill()
+    driver = OciDriver(Path(sys.argv[1]))
+    swept = await driver.sweep(())
+    await driver.close()
+    print(json.dumps({"swept": swept, "alive": [pid for pid in pids if is_alive(pid)]}))
+
+def is_alive(pid):
+    try:
+        return Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A directory of an ordinary user's own."""
@@ -82,16 +107,22 @@ def home() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def run_as_nobody(home: Path, *, before: str = "") -> dict[str, Any]:
-    """What the program finds; ``before`` is done as root, in a mount namespace of its own."""
+def run_as_nobody(home: Path, program: str, *, before: str = "") -> dict[str, Any]:
+    """What a program finds; ``before`` is done as root, in a mount namespace of its own."""
     user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
     command = f'{before}\nexec {user} "$0" -c "$1" "$2"'
-    argv = ["unshare", "-m", "sh", "-ec", command, sys.executable, PROGRAM, str(home / "run")]
+    argv = ["unshare", "-m", "sh", "-ec", command, sys.executable, program, str(home / "run")]
     done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": str(home)}, check=False)
     assert done.returncode == 0, done.stderr
     assert list(home.iterdir()) in ([], [home / "subordinate"]), "nothing is left"
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
+
+
+def give_subordinate_ids(home: Path) -> str:
+    table = home / "subordinate"
+    table.write_text(f"nobody:{SUBORDINATE}:65536\n")
+    return f"mount --bind {table} /etc/subuid; mount --bind {table} /etc/subgid"
 
 
 def check(facts: dict[str, Any]) -> None:
@@ -107,14 +138,19 @@ def check(facts: dict[str, Any]) -> None:
 
 
 def test_an_ordinary_user_with_one_id(home: Path) -> None:
-    facts = run_as_nobody(home)
+    facts = run_as_nobody(home, PROGRAM)
     check(facts)
     assert facts["uid"] == 0
 
 
 def test_an_ordinary_user_with_subordinate_ids(home: Path) -> None:
-    table = home / "subordinate"
-    table.write_text(f"nobody:{SUBORDINATE}:65536\n")
-    facts = run_as_nobody(home, before=f"mount --bind {table} /etc/subuid; mount --bind {table} /etc/subgid")
+    facts = run_as_nobody(home, PROGRAM, before=give_subordinate_ids(home))
     check(facts)
     assert facts["uid"] == 1000
+
+
+@pytest.mark.parametrize("subordinate", [False, True], ids=["one id", "subordinate ids"])
+def test_a_killed_server_of_an_ordinary_user_is_swept_up_after(home: Path, subordinate: bool) -> None:
+    facts = run_as_nobody(home, SWEEP, before=give_subordinate_ids(home) if subordinate else "")
+    assert facts["swept"] >= 2
+    assert facts["alive"] == []

@@ -25,14 +25,16 @@ SERVER = """
 import asyncio, sys
 from pathlib import Path
 from spinney.drivers.oci import OciDriver
-from spinney.testing.driver_suite import make_spec
+from spinney.testing.driver_suite import ask, make_spec
 
 async def main():
     driver = OciDriver(Path(sys.argv[1]))
+    tasks = []
     for _ in range(int(sys.argv[2])):
         sandbox = await driver.create(make_spec(network=len(sys.argv) > 3))
+        tasks.append(asyncio.create_task(ask(sandbox, "spin", timeout_s=1000)))
         print(sandbox.id, flush=True)
-    tasks = [asyncio.create_task(driver.create(make_spec())) for _ in range(4)]
+    tasks += [asyncio.create_task(driver.create(make_spec())) for _ in range(4)]
     print("starting", flush=True)
     await asyncio.gather(*tasks)
     print("done", flush=True)
@@ -101,7 +103,7 @@ def count_descriptors() -> int:
 
 
 class Server:
-    """A process with a driver of its own: it makes ``count`` sandboxes, starts four more, and waits to be killed."""
+    """A process with a driver of its own: it makes ``count`` sandboxes that are busy for ever, starts four more, and waits."""
 
     def __init__(self, run_dir: Path, count: int, *flags: str) -> None:
         command = (sys.executable, "-c", SERVER, str(run_dir), str(count), *flags)

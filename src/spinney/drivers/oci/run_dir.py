@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -35,6 +36,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state = path / "state"
+        self._start = secrets.token_hex(4)
         self._lock: int | None = None
         self._roots: dict[bool, list[Mount]] = {}
         self._making = threading.Lock()
@@ -46,7 +48,7 @@ class RunDir:
         return self.path / "s" / name / "task"
 
     def root(self, network: bool) -> Path:
-        return self.path / ("rootfs-net" if network else "rootfs")
+        return self.path / "roots" / f"{self._start}-{'network' if network else 'plain'}"
 
     def prepare(self) -> None:
         """Make the directory and take it.
@@ -60,11 +62,9 @@ class RunDir:
         if os.geteuid() == 0 and filesystem_of(self.path) != "tmpfs":
             _libc.mount(b"spinney", os.fsencode(self.path), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=711")
         self._lock = lock_directory(self.path)
-        for directory in (self.path, self.path / "s", self.state):
+        for directory in (self.path, self.path / "s", self.path / "roots", self.state):
             directory.mkdir(exist_ok=True)
             directory.chmod(SEARCHABLE)
-        for network in (False, True):
-            shutil.rmtree(self.root(network), ignore_errors=True)
 
     def make_root(self, network: bool, nameservers: Sequence[str], mounts: Sequence[Mount]) -> tuple[Mount, ...]:
         """Make the shared root when it is not there, with places for a Launch's ``mounts``; everything to be mounted over it."""
@@ -94,6 +94,12 @@ class RunDir:
     def remove(self, name: str) -> None:
         shutil.rmtree(self.state / name, ignore_errors=True)
         shutil.rmtree(self.bundle(name), ignore_errors=True)
+
+    def remove_old_roots(self) -> None:
+        """After the last sandbox of a former server: removing a directory takes away what is mounted on it, in every namespace."""
+        for root in (self.path / "roots").iterdir():
+            if not root.name.startswith(self._start):
+                shutil.rmtree(root, ignore_errors=True)
 
     def close(self) -> None:
         if self._lock is None:

@@ -35,6 +35,7 @@ def sweep(place: Place, keep: Collection[str]) -> int:
             place.remove_traces(name)
         except OSError as error:
             log.warning("a sandbox of a former server could not be removed", sandbox=name, error=str(error))
+    place.run_dir.remove_old_roots()
     if place.network is not None:
         place.network.sweep()
     return len(names)
