@@ -119,6 +119,8 @@ def test_v2_limits_usage_and_kills(tree: Tree) -> None:
     groups = CgroupsV2(tree.path, "/", "spinney-x")
     groups.change("abc", Limits(), Limits(memory_mb=512, cpus=0.5, pids=9))
     assert [(group / name).read_text() for name in ("memory.max", "cpu.max", "pids.max")] == [str(512 << 20), "50000 100000", "9"]
+    groups.hasten("abc")
+    assert (group / "cpu.max").read_text() == "max 100000"
     (group / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
     (group / "memory.current").write_text("4096\n")
     (group / "memory.peak").write_text("8192\n")
@@ -134,6 +136,7 @@ def test_v2_limits_usage_and_kills(tree: Tree) -> None:
 def test_v2_a_group_that_is_gone_counts_nothing(tree: Tree) -> None:
     groups = CgroupsV2(tree.path, "/", "spinney-x")
     assert (sum(groups.usage("gone")), groups.oom_kills("gone"), groups.kill("gone"), groups.names()) == (0, 0, [], set())
+    groups.hasten("gone")
     groups.remove("gone")
     groups.close()
 

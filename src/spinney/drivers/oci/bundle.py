@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ class Person(msgspec.Struct, frozen=True):
 
     def rlimits(self) -> list[tuple[str, int]]:
         """What one process may use, beyond what the sandbox as a whole may."""
-        fixed = [("RLIMIT_CORE", 0), ("RLIMIT_MEMLOCK", 65536), ("RLIMIT_MSGQUEUE", 0), ("RLIMIT_NOFILE", self.limits.files)]
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = self.limits.files if most == resource.RLIM_INFINITY else min(self.limits.files, most)
+        fixed = [("RLIMIT_CORE", 0), ("RLIMIT_MEMLOCK", 65536), ("RLIMIT_MSGQUEUE", 0), ("RLIMIT_NOFILE", files)]
         return [*fixed, ("RLIMIT_NPROC", self.limits.pids)] if self.counted else fixed
 
 

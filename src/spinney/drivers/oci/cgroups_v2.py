@@ -97,6 +97,10 @@ class CgroupsV2:
         if new.pids != old.pids:
             write_text(path / "pids.max", new.pids)
 
+    def hasten(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            write_text(self._parent / name / "cpu.max", f"max {CPU_PERIOD_US}")
+
     def counts_swap(self) -> bool:
         return not self._parent.exists() or (self._parent / "memory.swap.max").exists()
 

@@ -136,7 +136,7 @@ class OciDriver:
             if isinstance(error, Error):
                 raise
             reason = "it was not ready in time" if isinstance(error, TimeoutError) else "the host refused it"
-            raise StartFailed(f"the sandbox could not be started: {reason}") from error
+            raise StartFailed(reason) from error
 
     async def attach(self, state: Mapping[str, Any]) -> Sandbox | None:
         """Always None: a guest channel has no name by which another server could take it over, so ``sweep`` ends the sandbox."""

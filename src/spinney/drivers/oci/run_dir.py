@@ -96,7 +96,7 @@ class RunDir:
         shutil.rmtree(self.bundle(name), ignore_errors=True)
 
     def remove_old_roots(self) -> None:
-        """After the last sandbox of a former server: removing a directory takes away what is mounted on it, in every namespace."""
+        """After the last sandbox of a former server: removing a directory takes away what is mounted on it, everywhere."""
         for root in (self.path / "roots").iterdir():
             if not root.name.startswith(self._start):
                 shutil.rmtree(root, ignore_errors=True)

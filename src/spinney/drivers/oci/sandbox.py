@@ -87,7 +87,9 @@ class OciSandbox:
 
     async def kill(self) -> None:
         """End the sandbox's first process; the kernel ends it only after every other process of its namespace is dead."""
-        self._init.kill()
+        if self._init.exit_code is None:
+            self._place.cgroups.hasten(self.id)
+            self._init.kill()
         await self._init.wait()
 
     async def exec(self, command: Command) -> Process:

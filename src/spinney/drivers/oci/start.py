@@ -74,7 +74,7 @@ class Start:
             for fd in ends:
                 os.close(fd)
         if code:
-            raise StartFailed("the sandbox could not be started: the container runtime refused it")
+            raise StartFailed("the container runtime refused it")
         self._init = Child(self._read_pid())
         if self._spec.network and self._place.network is not None:
             self._link = await self._place.call(self._place.network.connect, self._init.pid)
