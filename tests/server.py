@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.processes import refuse_orphans
+
 COMMAND = [sys.executable, "-m", "spinney"]
 START_S = 60.0
 STOP_S = 40.0
@@ -136,6 +138,7 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL, as a crash or a power cut would."""
+        refuse_orphans()
         process, self._process = self._process, None
         assert process is not None
         process.kill()

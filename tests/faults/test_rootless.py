@@ -110,9 +110,17 @@ def home() -> Iterator[Path]:
 def run_as_nobody(home: Path, program: str, *, before: str = "") -> dict[str, Any]:
     """What a program finds; ``before`` is done as root, in a mount namespace of its own."""
     user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
-    command = f'{before}\nexec {user} "$0" -c "$1" "$2"'
-    argv = ["unshare", "-m", "sh", "-ec", command, sys.executable, program, str(home / "run")]
-    done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": str(home)}, check=False)
+    with tempfile.TemporaryDirectory(prefix="spinney-rootless-tree-") as place:
+        # The checkout may lie where an ordinary user cannot go, such as /root: it is shown to him elsewhere.
+        tree, venv = Path(place, "tree"), Path(place, "venv")
+        Path(place).chmod(0o755)
+        tree.mkdir()
+        venv.mkdir()
+        show = f"mount --rbind {Path.cwd()} {tree}; mount --rbind {sys.prefix} {venv}; cd {tree}"
+        command = f'{before}\n{show}\nexec {user} "$0" -c "$1" "$2"'
+        argv = ["unshare", "-m", "sh", "-ec", command, str(venv / "bin" / "python"), program, str(home / "run")]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": f"{tree / 'src'}:{tree}"}
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert list(home.iterdir()) in ([], [home / "subordinate"]), "nothing is left"
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import subprocess
 import sys
@@ -12,13 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.processes import refuse_orphans
 
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.errors import StartFailed, Unavailable
 from spinney.ports import Launch, Mount
 from spinney.testing.driver_suite import get, make_spec, opened
 
-PR_SET_CHILD_SUBREAPER = 36
 pytestmark = pytest.mark.anyio
 
 SERVER = """
@@ -116,8 +115,7 @@ class Server:
         return self._process.stdout.readline().strip()
 
     def kill(self) -> None:
-        """What it leaves must not become this process's children, as it would when a driver here has asked for that."""
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        refuse_orphans()
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None

@@ -29,12 +29,12 @@ class Invoker:
 
         Failures are Replies. Only cancellation raises, and then the sandbox is gone and nothing is recorded.
         """
-        self._records.begin(target, call, trigger)
         loop, pool = self._loop, self._pool
         slot = None
         try:
             while True:
                 slot = pool.take(target.id) or await pool.acquire(target)
+                self._records.begin(target, call, trigger)
                 reply = await slot.sandbox.call(call, loop.time() + call.timeout_s)
                 if reply.outcome is not Outcome.NOT_RUN:
                     break

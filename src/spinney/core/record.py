@@ -23,6 +23,8 @@ RETENTION_FIRST_S = 300.0
 UNPRUNED_MAX = 100_000
 """A function that has left so many records since its history was last cut need not wait for the hour."""
 RETENTION_EVERY_S = 3600.0
+WAITED_FOR = "http"
+"""The trigger of calls whose callers wait: a crash ends them together with their connection."""
 INTERRUPTED = "interrupted by server restart"
 
 
@@ -51,10 +53,14 @@ class Records:
 
     # -- the hot path --------------------------------------------------------------------------------------------------
 
-    def begin(self, target: Target, call: Call, trigger: str) -> Running:
-        """A call is about to run; ``end`` or ``abandon`` must follow."""
+    def begin(self, target: Target, call: Call, trigger: str) -> None:
+        """A call has its sandbox; ``end`` or ``abandon`` must follow. From now on a restart will not run it (again).
+
+        Raises Unavailable.
+        """
         running = self.running[call.id] = Running(call, target, trigger, time())
-        return running
+        if trigger != WAITED_FOR:
+            self._journal_running(running)
 
     def abandon(self, execution_id: str) -> None:
         """The call ended without an answer to record (its task was cancelled)."""
@@ -122,10 +128,6 @@ class Records:
         self._journal.append(self._encode(execution))
         await self._journal.flush()
 
-    def mark_running(self, execution: Execution) -> None:
-        """From now on a restart will not run it again. Raises Unavailable."""
-        self._journal.append(self._encode(execution))
-
     # -- the background ------------------------------------------------------------------------------------------------
 
     async def recover(self) -> list[Execution]:
@@ -158,8 +160,11 @@ class Records:
         began_before = time() - LONG_CALL_S
         for run in self.running.values():
             if not run.journalled and run.started_at < began_before:
-                self._journal.append(self._encode(self._running(run)))
-                run.journalled = True
+                self._journal_running(run)
+
+    def _journal_running(self, run: Running) -> None:
+        self._journal.append(self._encode(self._running(run)))
+        run.journalled = True
 
     async def retain(self) -> None:
         """Drop what is beyond each function's bound, and what calls of deleted functions left."""

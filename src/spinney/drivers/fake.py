@@ -221,7 +221,7 @@ class NeverDriver(Wrapper):
     """Cannot start anything."""
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        raise StartFailed("the sandbox could not be started: it never can")
+        raise StartFailed("it never can")
 
 
 class CrashingDriver(FakeDriver):

@@ -11,12 +11,13 @@ from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
-from spinney.model import Call, Execution, Status
+from spinney.model import Call, Execution, Outcome, Reply, Status
 
 NAME = "impuls"
 BODY_MAX_BYTES = 6291456
 BODY_DRAIN_BYTES = 33554432
 EMPTY_EVENT = b"{}"
+RETRY_S = 1.0
 
 
 class Invoke:
@@ -58,9 +59,12 @@ class Invoke:
 
     async def run(self, target: Target, call: Call, trigger: str) -> Envelope:
         """Invoke and record. Raises Unavailable when the record cannot be kept."""
-        kernel = self._kernel
         started = time()
-        reply = await kernel.invoker.invoke(target, call, trigger)
+        reply = await self._kernel.invoker.invoke(target, call, trigger)
+        return self._record(target, call, trigger, started, reply)
+
+    def _record(self, target: Target, call: Call, trigger: str, started: float, reply: Reply) -> Envelope:
+        kernel = self._kernel
         execution = self._execution(target, call.id, trigger, started)
         answer = envelope(target, reply, execution)
         kernel.records.end(execution)
@@ -88,8 +92,14 @@ class Invoke:
 
     async def run_queued(self, target: Target, execution: Execution) -> None:
         """Run what ``_later`` kept."""
-        event = (execution.input or "{}").encode()
-        await self.run(target, Call(execution.id, event, target.version.timeout_s), execution.trigger)
+        call = Call(execution.id, (execution.input or "{}").encode(), target.version.timeout_s)
+        while True:
+            started = time()
+            reply = await self._kernel.invoker.invoke(target, call, execution.trigger)
+            if reply.outcome is not Outcome.BUSY:
+                break
+            await self._kernel.clock.sleep(RETRY_S)  # nobody waits: it runs whenever there is room
+        self._record(target, call, execution.trigger, started, reply)
 
 
 async def identify_late(kernel: Kernel, headers: HotHeaders, denied: Denied, client: str) -> Caller | HotResponse:
