@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import refuse_orphans
 
 NOBODY = 65534
 SUBORDINATE = 500_000
@@ -109,6 +110,7 @@ def home() -> Iterator[Path]:
 
 def run_as_nobody(home: Path, program: str, *, before: str = "") -> dict[str, Any]:
     """What a program finds; ``before`` is done as root, in a mount namespace of its own."""
+    refuse_orphans()
     user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
     with tempfile.TemporaryDirectory(prefix="spinney-rootless-tree-") as place:
         # The checkout may lie where an ordinary user cannot go, such as /root: it is shown to him elsewhere.
