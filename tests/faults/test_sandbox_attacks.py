@@ -15,8 +15,8 @@ import pytest
 
 from spinney.drivers.oci import OciDriver
 from spinney.model import Outcome
-from spinney.ports import Sandbox
-from spinney.testing.driver_suite import ask, get, make_spec, opened
+from spinney.ports import Launch, Mount, Sandbox
+from spinney.testing.driver_suite import LAUNCH, ask, get, make_spec, opened
 
 pytestmark = pytest.mark.anyio
 EPERM, ENOSYS = 1, 38
@@ -189,6 +189,21 @@ for name in ("cmdline", "keys", "timer_list"):
     text = json.dumps(seen)
     for secret in ("very-secret", "/run/spinney", sandbox.id, str(Path.cwd()), socket.gethostname()):
         assert secret not in text
+
+
+async def test_file_systems_below_a_shown_directory_are_read_only_too(driver: OciDriver, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    tmp_path.chmod(0o755)
+    _run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(inner))
+    try:
+        launch = Launch(key="nested", argv=LAUNCH.argv, mounts=(*LAUNCH.mounts, Mount(str(tmp_path), "/opt/shown")))
+        async with opened(driver, make_spec(launch)) as sandbox:
+            assert await get(sandbox, "python", code="import os; result = os.listdir('/opt/shown')") == ["inner"]
+            for path in ("/opt/shown/x", "/opt/shown/inner/x"):
+                assert "Read-only file system" in (await ask(sandbox, "python", code=f"open({path!r}, 'w')")).message
+    finally:
+        _run("umount", str(inner))
 
 
 async def test_proc_and_sys_cannot_be_written(sandbox: Sandbox) -> None:

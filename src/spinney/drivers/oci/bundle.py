@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -88,7 +90,10 @@ def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> by
             "hostname": "sandbox",
             "root": {"path": template.rootfs, "readonly": True},
             "process": describe_process(argv, dict(spec.launch.environment), place.person),
-            "mounts": _mounts((*template.mounts, Mount(place.task, "/var/task")), spec.limits),
+            "mounts": [
+                *_mounts(template.mounts, spec.limits),
+                {"destination": "/var/task", "source": place.task, "options": ["bind", "ro", "nosuid", "nodev"]},
+            ],
             "linux": linux,
         }
     )
@@ -117,8 +122,18 @@ def _mounts(binds: Sequence[Mount], limits: Limits) -> list[dict[str, Any]]:
         _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
         _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_SIZE}"),
         _mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={limits.tmp_mb}m"),
-        *({"destination": bind.target, "source": bind.source, "options": ["rbind", "ro", "nosuid", "nodev"]} for bind in binds),
+        *({"destination": bind.target, "source": bind.source, "options": _bind_options(bind.source)} for bind in binds),
     ]
+
+
+@functools.lru_cache(maxsize=256)
+def _bind_options(source: str) -> list[str]:
+    """Read-only, without devices and setuid; where other file systems are mounted below ``source``, for those as well.
+
+    That takes Linux 5.12, which the plain form does not, and without it "ro" would hold for the uppermost only.
+    """
+    below = any(line.split()[4].startswith(f"{source}/") for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return ["rbind", "ro", "nosuid", "nodev"] + (["rro", "rnosuid", "rnodev"] if below else [])
 
 
 def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
