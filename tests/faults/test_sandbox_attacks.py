@@ -8,7 +8,7 @@ import platform
 import socket
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -191,19 +191,23 @@ for name in ("cmdline", "keys", "timer_list"):
         assert secret not in text
 
 
-async def test_file_systems_below_a_shown_directory_are_read_only_too(driver: OciDriver, tmp_path: Path) -> None:
+@pytest.fixture
+def nested(tmp_path: Path) -> Iterator[Path]:
+    """A directory with a file system below it that everybody may write."""
     inner = tmp_path / "inner"
     inner.mkdir()
     tmp_path.chmod(0o755)
     _run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(inner))
-    try:
-        launch = Launch(key="nested", argv=LAUNCH.argv, mounts=(*LAUNCH.mounts, Mount(str(tmp_path), "/opt/shown")))
-        async with opened(driver, make_spec(launch)) as sandbox:
-            assert await get(sandbox, "python", code="import os; result = os.listdir('/opt/shown')") == ["inner"]
-            for path in ("/opt/shown/x", "/opt/shown/inner/x"):
-                assert "Read-only file system" in (await ask(sandbox, "python", code=f"open({path!r}, 'w')")).message
-    finally:
-        _run("umount", str(inner))
+    yield tmp_path
+    _run("umount", str(inner))
+
+
+async def test_file_systems_below_a_shown_directory_are_read_only_too(driver: OciDriver, nested: Path) -> None:
+    launch = Launch(key="nested", argv=LAUNCH.argv, mounts=(*LAUNCH.mounts, Mount(str(nested), "/opt/shown")))
+    async with opened(driver, make_spec(launch)) as sandbox:
+        assert await get(sandbox, "python", code="import os; result = os.listdir('/opt/shown')") == ["inner"]
+        for path in ("/opt/shown/x", "/opt/shown/inner/x"):
+            assert "Read-only file system" in (await ask(sandbox, "python", code=f"open({path!r}, 'w')")).message
 
 
 async def test_proc_and_sys_cannot_be_written(sandbox: Sandbox) -> None:
