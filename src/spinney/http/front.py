@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -67,10 +67,10 @@ class Front:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
 
-    async def _guarded(self, work: object, scope: Scope, send: Send) -> None:
+    async def _guarded(self, work: Awaitable[None], scope: Scope, send: Send) -> None:
         """The last net: no fault of ours shows more than its status."""
         try:
-            await work  # type: ignore[misc]
+            await work
         except ClientGone:
             return
         except asyncio.CancelledError:
