@@ -23,24 +23,9 @@ import asyncio, json, sys
 from pathlib import Path
 from spinney.drivers.oci import OciDriver
 from spinney.errors import StartFailed
-from spinney.testing.driver_suite import ask, get, make_spec, opened
+from spinney.testing.driver_suite import FORK_UNTIL_REFUSED, ask, get, make_spec, opened
 from spinney.ports import Command, Load, Limits
 
-FORK = '''
-import os, signal
-pids = []
-try:
-    while True:
-        pid = os.fork()
-        if pid == 0:
-            signal.pause()
-        pids.append(pid)
-except BlockingIOError:
-    result = len(pids)
-for pid in pids:
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-'''
 STATUS = '''
 status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in open("/proc/self/status")}
 result = [status[name] for name in ("CapEff", "NoNewPrivs", "Seccomp")]
@@ -55,7 +40,7 @@ async def main():
         facts["code"] = await get(sandbox, "read", path="/var/task/a.py")
         facts["uid"] = await get(sandbox, "python", code="import os; result = os.getuid()")
         facts["status"] = await get(sandbox, "python", code=STATUS)
-        facts["forks"] = await get(sandbox, "python", code=FORK)
+        facts["forks"] = await get(sandbox, "python", code=FORK_UNTIL_REFUSED)
         facts["neighbour"] = await get(other, "echo", value=1)
         facts["write"] = (await ask(sandbox, "python", code="open('/var/task/b', 'w')")).outcome
         facts["outside"] = (await ask(sandbox, "python", code="import os; os.listdir('/home')")).outcome

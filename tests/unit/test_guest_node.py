@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from tests.unit.guests import call, loaded_guest
 
-from spinney.model import Call, Function, LogLine, Outcome, Reply, Version
+from spinney.model import Function, LogLine, Outcome, Reply, Version
 from spinney.ports import Launch, Limits
 from spinney.runtimes.node import NodeRuntime
 from spinney.testing.guest_process import GuestProcess
@@ -18,20 +18,8 @@ RUNTIME = NodeRuntime()
 VERSIONS = sorted(RUNTIME.installed())
 
 
-@contextmanager
-def loaded(source: str, id: str = "nodejs20", *, handler: str = "index.handler", chunk_bytes: int = 0) -> Iterator[GuestProcess]:
-    function = Function(id="f", account_id="a", dialect="unit", name="f", version_id="v", created_at=0.0, updated_at=0.0)
-    version = Version(id="v", function_id="f", number=1, runtime=id, handler=handler, source=source, created_at=0.0)
-    guest = GuestProcess(RUNTIME.launch(id), chunk_bytes=chunk_bytes)
-    try:
-        guest.load(RUNTIME.load(function, version, Limits()))
-        yield guest
-    finally:
-        guest.end()
-
-
-def call(guest: GuestProcess, event: Any = None) -> Reply:
-    return guest.invoke(Call("id", json.dumps(event).encode(), 10.0), 10.0)
+def loaded(source: str, id: str = "nodejs20", **options: Any) -> AbstractContextManager[GuestProcess]:
+    return loaded_guest(RUNTIME, id, source, **options)
 
 
 def run(source: str, id: str = "nodejs20", event: Any = None, **options: Any) -> Reply:

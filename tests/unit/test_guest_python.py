@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from tests.unit.guests import call, loaded_guest
 
-from spinney.model import Call, Function, LogLine, Outcome, Reply, Version
-from spinney.ports import Limits
+from spinney.model import LogLine, Outcome, Reply
 from spinney.runtimes.python import PythonRuntime
 from spinney.testing.guest_process import GuestProcess
 
 RUNTIME = PythonRuntime()
 
 
-@contextmanager
-def loaded(source: str, *, handler: str = "index.handler", chunk_bytes: int = 0, **fields: Any) -> Iterator[GuestProcess]:
-    function = Function(id="f", account_id="a", dialect="unit", name="f", version_id="v", created_at=0.0, updated_at=0.0)
-    version = Version(
-        id="v", function_id="f", number=1, runtime="python311", handler=handler, source=source, created_at=0.0, **fields
-    )
-    guest = GuestProcess(RUNTIME.launch("python311"), chunk_bytes=chunk_bytes)
-    try:
-        guest.load(RUNTIME.load(function, version, Limits()))
-        yield guest
-    finally:
-        guest.end()
-
-
-def call(guest: GuestProcess, event: Any = None) -> Reply:
-    return guest.invoke(Call("id", json.dumps(event).encode(), 10.0), 10.0)
+def loaded(source: str, **options: Any) -> AbstractContextManager[GuestProcess]:
+    return loaded_guest(RUNTIME, "python311", source, **options)
 
 
 def run(source: str, event: Any = None, **options: Any) -> Reply:

@@ -28,6 +28,22 @@ LAUNCH = Launch(
 )
 CALL_TIMEOUT_S = 20.0
 
+FORK_UNTIL_REFUSED = """
+import os, signal
+pids = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        pids.append(pid)
+except BlockingIOError:
+    result = len(pids)
+for pid in pids:
+    os.kill(pid, 9); os.waitpid(pid, 0)
+"""
+"""Code for a guest: how many processes its sandbox lets it start."""
+
 
 def make_spec(launch: Launch = LAUNCH, *, network: bool = False, **limits: Any) -> SandboxSpec:
     """A spec with an id of its own; ``limits`` are fields of Limits."""
@@ -266,22 +282,8 @@ class IsolationSuite(DriverSuite):
             assert await get(other, "python", code="import os; result = os.listdir('/tmp')") == []
 
     async def test_processes_are_limited(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
-        code = """
-import os, signal
-pids = []
-try:
-    while True:
-        pid = os.fork()
-        if pid == 0:
-            signal.pause()
-        pids.append(pid)
-except BlockingIOError:
-    result = len(pids)
-for pid in pids:
-    os.kill(pid, 9); os.waitpid(pid, 0)
-"""
         async with opened(driver, spec(pids=32)) as sandbox:
-            assert 20 <= await get(sandbox, "python", code=code) < 32
+            assert 20 <= await get(sandbox, "python", code=FORK_UNTIL_REFUSED) < 32
             assert await get(sandbox, "echo", value=1) == 1
 
     async def test_cpu_is_measured(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
