@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from spinney.clock import SystemClock
@@ -24,7 +25,7 @@ from spinney.core.invoke import Invoker
 from spinney.core.kernel import Kernel
 from spinney.core.metrics import Metrics
 from spinney.core.pool import Pool, PoolLimits
-from spinney.core.record import Records
+from spinney.core.record import Records, Retention
 from spinney.core.selfcheck import CheckResult, self_check
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
@@ -32,7 +33,8 @@ from spinney.dialects.impuls import Impuls
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.errors import Error, Invalid, Unsupported
 from spinney.http.exposition import exposition
-from spinney.http.front import Front
+from spinney.http.front import Dialect, Front
+from spinney.model import Rights
 from spinney.ports import Driver, Limits, Load, Runtime, Store
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
@@ -41,7 +43,9 @@ from spinney.stores.sql import SqlStore
 
 log = structlog.get_logger("spinney")
 
-DIALECTS = (Impuls,)
+DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
+    lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
+)
 RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
@@ -70,7 +74,8 @@ class App:
         self._pool = Pool(driver, self._stems, self._budget, _pool_limits(settings), self._kind, self._load)
         self._functions = Functions(store, index, clock, self._pool.retire)
         self._tokens = Tokens(store, clock, admin_key)
-        self._records = Records(store, self._journal, index, driver.features.tier, {"impuls": settings.impuls.executions_kept})
+        retention: dict[str, Retention] = {}
+        self._records = Records(store, self._journal, index, driver.features.tier, retention)
         runs: dict[str, Run] = {}
         self._background = Background(self._records, index, runs)
         self.kernel = Kernel(
@@ -86,11 +91,14 @@ class App:
             open_access=is_loopback(settings.host),
         )
         self.front = Front(lambda: self.reason, self._metrics)
+        self._dialects: dict[str, Dialect] = {}
         for make in DIALECTS:
-            dialect = make(self.kernel)
+            dialect = make(self.kernel, settings)
+            self._dialects[dialect.name] = dialect
             runs[dialect.name] = dialect.run_queued
-            self.front.mount(dialect, dialect.hot_routes(), dialect.app(), root=settings.root == dialect.name)
-        self._kinds: dict[str, Kind] = {}
+            retention[dialect.name] = dialect.retention
+            self.front.mount(dialect, root=settings.root == dialect.name)
+        self._kinds: dict[tuple[str, Rights], Kind] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
@@ -117,8 +125,10 @@ class App:
         self.reason = None
 
     async def _warm(self) -> None:
-        """Boot one stem of each runtime that is installed; a runtime that cannot start is a warning, not the end."""
-        kinds = {kind.key: kind for kind in map(self._kind_of, self.installed())}
+        """Boot one stem of each kind that the dialects usually need; a runtime that cannot start is a warning, not the end."""
+        installed = self.installed()
+        usual = [wish for dialect in self._dialects.values() for wish in dialect.stems() if wish[0] in installed]
+        kinds = {kind.key: kind for kind in (self._kind_of(*wish) for wish in usual)}
         results = await asyncio.gather(*(self._stems.warm(kind) for kind in kinds.values()), return_exceptions=True)
         for kind, result in zip(kinds.values(), results, strict=True):
             if isinstance(result, Error):
@@ -170,28 +180,31 @@ class App:
         sandbox = self.settings.sandbox
         return Limits(memory_mb=memory_mb + sandbox.extra_memory_mb, cpus=sandbox.cpus)
 
-    def _kind_of(self, runtime_id: str) -> Kind:
-        """Looked up once per runtime: finding binaries asks the file system."""
-        kind = self._kinds.get(runtime_id)
+    def _kind_of(self, runtime_id: str, rights: Rights) -> Kind:
+        """Looked up once per runtime and rights: finding binaries asks the file system."""
+        kind = self._kinds.get((runtime_id, rights))
         if kind is None:
-            launch = self._runtime(runtime_id).launch(runtime_id)
-            kind = Kind(launch, self._limits(STEM_MEMORY_MB), network=self.settings.impuls.network)
-            self._kinds[runtime_id] = kind
+            launch = self._runtime(runtime_id).launch(runtime_id, rights)
+            kind = self._kinds[runtime_id, rights] = Kind(launch, self._limits(STEM_MEMORY_MB), rights)
         return kind
 
     def _kind(self, target: Target) -> Kind:
-        return self._kind_of(target.version.runtime)
+        return self._kind_of(target.version.runtime, self._dialects[target.function.dialect].rights(target.version))
 
     async def _load(self, target: Target) -> Load:
         version = await self._functions.version(target)
-        return self._runtime(version.runtime).load(target.function, version, self._limits(version.memory_mb))
+        dialect = self._dialects[target.function.dialect]
+        limits = msgspec.structs.replace(self._limits(version.memory_mb), result_bytes=dialect.result_bytes)
+        environment = {**dialect.environment(target.function, version), **version.environment}
+        version = msgspec.structs.replace(version, environment=environment)
+        return self._runtime(version.runtime).load(target.function, version, limits)
 
     # -- looking at itself ---------------------------------------------------------------------------------------------
 
     async def check_runtimes(self) -> list[CheckResult]:
         """Run one function of each installed runtime for real."""
         return [
-            await self_check(self._runtime(name), name, version, self._kind_of(name), self.driver)
+            await self_check(self._runtime(name), name, version, self._kind_of(name, Rights()), self.driver)
             for name, version in self.installed().items()
         ]
 

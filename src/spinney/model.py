@@ -66,6 +66,24 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, Any] = {}
 
 
+class Rights(msgspec.Struct, frozen=True):
+    """What the code of a version may do besides computing; enforced by the sandbox, and by a runtime with permissions of its own.
+
+    net: outgoing connections. env: the whole environment. read, write: files of its own sandbox (its task directory and /tmp).
+    """
+
+    net: bool = False
+    env: bool = True
+    read: bool = True
+    write: bool = True
+
+    @property
+    def key(self) -> str:
+        """Those that differ from the ordinary, as a suffix for names (``+net-write``); "" when none does."""
+        signs = (("+net", self.net), ("-env", not self.env), ("-read", not self.read), ("-write", not self.write))
+        return "".join(sign for sign, differs in signs if differs)
+
+
 class Status(enum.StrEnum):
     """Where an Execution is. The last three are final."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from spinney.model import Call, Execution, Function, Outcome, Reply, ResourceUsage, Version
+from spinney.model import Call, Execution, Function, Outcome, Reply, ResourceUsage, Rights, Version
 
 Noun = TypeVar("Noun", bound=msgspec.Struct)
 
@@ -46,7 +46,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What turns a stem into one version's sandbox: files for /var/task (plain names) and the payload of the ``load`` frame."""
+    """What turns a stem into one version's sandbox: files for /var/task (plain names) and the payload of the ``load`` frame.
+
+    ``limits`` take the place of the stem's.
+    """
 
     files: Mapping[str, bytes]
     payload: bytes
@@ -59,7 +62,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     launch: Launch
     limits: Limits
-    network: bool = False
+    rights: Rights = Rights()
     warm: bool = False
     """Nobody waits for it yet: let the guest take the ways of a first call before it counts as ready."""
 
@@ -202,8 +205,8 @@ class Runtime(Protocol):
     def check(self, source: str) -> list[Problem]:
         """Faults that can be seen without running anything; [] when none are looked for."""
 
-    def launch(self, runtime_id: str) -> Launch:
-        """How to start a stem for this id. Raises Unsupported when nothing of that language is installed."""
+    def launch(self, runtime_id: str, rights: Rights) -> Launch:
+        """How to start a stem for this id and these rights. Raises Unsupported when nothing of that language is installed."""
 
     def load(self, function: Function, version: Version, limits: Limits) -> Load:
         """What to hand to a stem so that it becomes this version of this function."""

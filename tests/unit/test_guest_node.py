@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.guests import call, loaded_guest
 
-from spinney.model import Function, LogLine, Outcome, Reply, Version
+from spinney.model import Function, LogLine, Outcome, Reply, Rights, Version
 from spinney.ports import Launch, Limits
 from spinney.runtimes.node import NodeRuntime
 from spinney.testing.guest_process import GuestProcess
@@ -332,7 +332,7 @@ def test_patched_builtins_do_not_break_answers(patch: str) -> None:
 
 
 def test_a_full_heap_is_the_memory_limit() -> None:
-    launch = RUNTIME.launch("nodejs20")
+    launch = RUNTIME.launch("nodejs20", Rights())
     argv = tuple(argument.replace("=4096", "=40") for argument in launch.argv)
     guest = GuestProcess(Launch(key="small", argv=argv, mounts=launch.mounts))
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinney.errors import Unsupported
-from spinney.model import Function, Outcome, Version
+from spinney.model import Function, Outcome, Rights, Version
 from spinney.ports import Limits, Load, Runtime
 from spinney.runtimes import node, python
 from spinney.runtimes.guest import module_name, nearest, program_mounts
@@ -90,12 +90,12 @@ def test_without_the_language_there_is_nothing(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(module, "find_programs", dict)
         assert runtime.installed() == {}
         with pytest.raises(Unsupported):
-            runtime.launch(runtime.ids[0])
+            runtime.launch(runtime.ids[0], Rights())
 
 
 def test_a_missing_version_is_served_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "find_programs", lambda: {22: Path("/usr/bin/node")})
-    launches = {NodeRuntime().launch(id) for id in NodeRuntime.ids}
+    launches = {NodeRuntime().launch(id, Rights()) for id in NodeRuntime.ids}
     assert {launch.key for launch in launches} == {"node22"}
 
 

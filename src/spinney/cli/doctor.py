@@ -14,6 +14,7 @@ from spinney.cli.output import configure_logs, console, read_settings
 from spinney.core.selfcheck import self_check
 from spinney.core.stems import Kind
 from spinney.errors import Error
+from spinney.model import Rights
 from spinney.ports import Driver, Limits
 
 GOOD, BAD, NOTE = "ok", "missing", "note"
@@ -52,7 +53,7 @@ async def _runtimes(driver: Driver) -> bool:
                 healthy = False
                 _line(BAD, name, "not installed: run `spinney install`")
                 continue
-            result = await self_check(runtime, name, version, Kind(runtime.launch(name), Limits()), driver)
+            result = await self_check(runtime, name, version, Kind(runtime.launch(name, Rights()), Limits()), driver)
             healthy = healthy and result.problem is None
             ran = f"{version}, starts in {result.start_ms:.0f} ms"
             _line(GOOD if result.problem is None else BAD, name, result.problem or ran)

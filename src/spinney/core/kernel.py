@@ -11,11 +11,11 @@ from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
 from spinney.core.metrics import BUCKETS_S, Metrics
-from spinney.core.record import Records
+from spinney.core.record import Records, Retention
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
-__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Run", "Target", "new_execution_id"]
+__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Retention", "Run", "Target", "new_execution_id"]
 
 
 class Kernel:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -28,6 +29,13 @@ WAITED_FOR = "http"
 INTERRUPTED = "interrupted by server restart"
 
 
+class Retention(NamedTuple):
+    """How much of a function's history is kept: so many finished executions, and none older."""
+
+    newest: int
+    age_s: float | None = None
+
+
 class Running(msgspec.Struct):
     """A call between its start and its record."""
 
@@ -41,11 +49,11 @@ class Running(msgspec.Struct):
 class Records:
     """Executions: running ones in memory, finished ones in the journal and then the store."""
 
-    def __init__(self, store: Store, journal: Journal, index: Index, tier: str, keep: dict[str, int]) -> None:
+    def __init__(self, store: Store, journal: Journal, index: Index, tier: str, retention: Mapping[str, Retention]) -> None:
         self._store = store
         self._journal = journal
         self._index = index
-        self._keep = keep
+        self._retention = retention
         self._encode = msgspec.json.Encoder().encode
         self._unpruned: Counter[str] = Counter()
         self.tier = tier
@@ -176,6 +184,7 @@ class Records:
     async def _prune(self, function_id: str) -> None:
         self._unpruned.pop(function_id, None)
         target = self._index.get_function(function_id)
-        keep = self._keep.get(target.function.dialect) if target else None
-        if keep is not None:
-            await self._store.prune_executions(function_id, keep)
+        retention = self._retention.get(target.function.dialect) if target else None
+        if retention is not None:
+            oldest = None if retention.age_s is None else time() - retention.age_s
+            await self._store.prune_executions(function_id, retention.newest, oldest)

@@ -14,6 +14,7 @@ import structlog
 
 from spinney.core.budget import Budget
 from spinney.errors import Error
+from spinney.model import Rights
 from spinney.ports import Driver, Launch, Limits, Sandbox, SandboxSpec
 
 log = structlog.get_logger("spinney.stems")
@@ -33,11 +34,11 @@ class Kind(msgspec.Struct, frozen=True):
 
     launch: Launch
     limits: Limits
-    network: bool = False
+    rights: Rights = Rights()
 
     @property
     def key(self) -> str:
-        return f"{self.launch.key}+net" if self.network else self.launch.key
+        return self.launch.key + self.rights.key
 
     @property
     def idle_bytes(self) -> int:
@@ -46,7 +47,7 @@ class Kind(msgspec.Struct, frozen=True):
 
     def spec(self, *, warm: bool = False) -> SandboxSpec:
         """The spec of one more sandbox of this kind, with an id of its own; ``warm`` for one that nobody waits for."""
-        return SandboxSpec(id=uuid.uuid4().hex[:12], launch=self.launch, limits=self.limits, network=self.network, warm=warm)
+        return SandboxSpec(id=uuid.uuid4().hex[:12], launch=self.launch, limits=self.limits, rights=self.rights, warm=warm)
 
 
 class Shelf:

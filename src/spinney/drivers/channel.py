@@ -19,6 +19,7 @@ import msgspec
 
 from spinney.errors import StartFailed
 from spinney.model import Call, LogLine, Outcome, Reply
+from spinney.ports import Limits, Load
 
 HEADER = struct.Struct("<IIB")
 INVOKE = struct.Struct("<IIBIII")
@@ -174,11 +175,9 @@ class Outputs:
 class GuestChannel(asyncio.Protocol):
     """Frames to and from one guest. Made by ``connect``; the owner calls ``close`` when the sandbox goes."""
 
-    def __init__(self, watchdog: Watchdog, result_bytes: int, log_bytes: int) -> None:
+    def __init__(self, watchdog: Watchdog, limits: Limits) -> None:
         self._watchdog = watchdog
-        self._frame_max = result_bytes + FRAME_OVERHEAD
-        self._result_bytes = result_bytes
-        self._log_bytes = log_bytes
+        self._set_limits(limits)
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._loop = asyncio.get_running_loop()
@@ -193,11 +192,9 @@ class GuestChannel(asyncio.Protocol):
         self.outputs: Outputs | None = None
 
     @classmethod
-    async def connect(
-        cls, sock: socket.socket, stdout: int, stderr: int, watchdog: Watchdog, *, result_bytes: int, log_bytes: int
-    ) -> GuestChannel:
+    async def connect(cls, sock: socket.socket, stdout: int, stderr: int, watchdog: Watchdog, limits: Limits) -> GuestChannel:
         """Take over a connected socket and the read ends of the output pipes; ``ready`` is set when the guest says so."""
-        channel = cls(watchdog, result_bytes, log_bytes)
+        channel = cls(watchdog, limits)
         channel.outputs = Outputs(stdout, stderr, channel._take_output)
         await channel._loop.create_unix_connection(lambda: channel, sock=sock)
         return channel
@@ -212,9 +209,15 @@ class GuestChannel(asyncio.Protocol):
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    def load(self, payload: bytes) -> None:
-        """Queue the load frame; it leaves in one write with the first invoke."""
-        self._queued = HEADER.pack(len(payload), 0, LOAD) + payload
+    def load(self, load: Load) -> None:
+        """Queue the load frame, which leaves in one write with the first invoke; its limits hold from now on."""
+        self._set_limits(load.limits)
+        self._queued = HEADER.pack(len(load.payload), 0, LOAD) + load.payload
+
+    def _set_limits(self, limits: Limits) -> None:
+        self._frame_max = limits.result_bytes + FRAME_OVERHEAD
+        self._result_bytes = limits.result_bytes
+        self._log_bytes = limits.log_bytes
 
     def call(self, call: Call, deadline: float) -> asyncio.Future[Reply]:
         """Send one invocation; the future ends with its result, at the deadline or with the end of the guest.

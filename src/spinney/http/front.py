@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
 import structlog
 
+from spinney.core.kernel import Retention, Target
 from spinney.http.hot import Handler, HotResponse, serve_hot
 from spinney.http.trie import Trie
 from spinney.http.wire import JSON_TYPE, ASGIApp, ClientGone, Receive, Scope, Send, send_bytes, send_json
+from spinney.model import Execution, Function, Rights, Version
 
 log = structlog.get_logger("spinney.http")
 
@@ -20,13 +22,35 @@ SLASH = "\udc2f"
 """Stands for a percent-encoded slash inside one path segment while a framework routes it; no decoded path can hold it."""
 
 
-class Mounted(Protocol):
-    """What the front needs of a dialect."""
+class Dialect(Protocol):
+    """An API that the server speaks: how it is reached, and what its functions need."""
 
     name: str
+    retention: Retention
+    """How much of each function's history is kept."""
+    result_bytes: int
+    """Largest body a function may answer with."""
+
+    def hot_routes(self) -> Mapping[tuple[str, str], Handler]:
+        """(method, path) of the requests that go past every framework."""
+
+    def app(self) -> ASGIApp:
+        """Everything else."""
 
     def error_body(self, status: int, message: str) -> bytes:
         """The dialect's own shape of an error, for faults that no handler of its own has seen."""
+
+    def rights(self, version: Version) -> Rights:
+        """What a version's code may do."""
+
+    def environment(self, function: Function, version: Version) -> Mapping[str, str]:
+        """Variables that the dialect itself gives to a version's code, beside the version's own."""
+
+    def stems(self) -> Sequence[tuple[str, Rights]]:
+        """The runtime ids and rights that its functions usually have: sandboxes for them are kept booted."""
+
+    async def run_queued(self, target: Target, execution: Execution) -> None:
+        """Run and record a call that was accepted earlier and that nobody waits for."""
 
 
 class Front:
@@ -34,20 +58,21 @@ class Front:
 
     def __init__(self, ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
         self._trie = Trie()
-        self._apps: dict[str, tuple[Mounted, ASGIApp, str]] = {}
-        self._root: tuple[Mounted, ASGIApp, str] | None = None
+        self._apps: dict[str, tuple[Dialect, ASGIApp, str]] = {}
+        self._root: tuple[Dialect, ASGIApp, str] | None = None
         self._ready = ready
         self._metrics = metrics
 
-    def mount(self, dialect: Mounted, hot: Mapping[tuple[str, str], Handler], app: ASGIApp, *, root: bool = False) -> None:
+    def mount(self, dialect: Dialect, *, root: bool = False) -> None:
         """Serve a dialect under its name, and at ``/`` too when ``root``. Raises ValueError on a name or route twice."""
         if dialect.name in self._apps:
             raise ValueError(f"two dialects named {dialect.name}")
         prefix = f"/{dialect.name}"
+        app = dialect.app()
         self._apps[dialect.name] = (dialect, app, prefix)
         if root:
             self._root = (dialect, app, "")
-        for (method, path), handler in hot.items():
+        for (method, path), handler in dialect.hot_routes().items():
             self._trie.add(method, prefix + path, handler)
             if root:
                 self._trie.add(method, path, handler)
@@ -103,7 +128,7 @@ class Front:
             _route(scope, raw_path, prefix)
             await app(scope, receive, send)
 
-    def _find(self, raw_path: str) -> tuple[Mounted, ASGIApp, str] | None:
+    def _find(self, raw_path: str) -> tuple[Dialect, ASGIApp, str] | None:
         return self._apps.get(raw_path.split("/", 2)[1] if "/" in raw_path else "") or self._root
 
     async def _healthz(self, scope: Scope, send: Send) -> None:

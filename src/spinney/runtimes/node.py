@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinney.errors import Unsupported
-from spinney.model import Function, Outcome, Version
+from spinney.model import Function, Outcome, Rights, Version
 from spinney.ports import Launch, Limits, Load, Problem, Sample
 from spinney.runtimes import install
 from spinney.runtimes.guest import guest_mount, make_load, module_name, nearest, program_mounts, search_path
@@ -48,7 +48,7 @@ class NodeRuntime:
         """None: only the guest's own parser knows this language version."""
         return []
 
-    def launch(self, runtime_id: str) -> Launch:
+    def launch(self, runtime_id: str, rights: Rights) -> Launch:
         """Raises Unsupported when there is no Node.js at all."""
         programs = find_programs()
         major = nearest(MAJORS[runtime_id], programs)

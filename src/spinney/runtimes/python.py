@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinney.errors import Unsupported
-from spinney.model import Function, Outcome, Version
+from spinney.model import Function, Outcome, Rights, Version
 from spinney.ports import Launch, Limits, Load, Problem, Sample
 from spinney.runtimes import install
 from spinney.runtimes.guest import guest_mount, make_load, module_name, nearest, program_mounts, search_path
@@ -43,7 +43,7 @@ class PythonRuntime:
         """None: only the guest's own parser knows this language version."""
         return []
 
-    def launch(self, runtime_id: str) -> Launch:
+    def launch(self, runtime_id: str, rights: Rights) -> Launch:
         """Raises Unsupported when there is no Python at all."""
         programs = find_programs()
         release = nearest(RELEASE, programs)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from spinney.errors import SandboxDied, StartFailed
-from spinney.model import Call, Outcome, Reply
+from spinney.model import Call, Outcome, Reply, Rights
 from spinney.ports import Command, Driver, Launch, Limits, Load, Mount, Process, Sandbox, SandboxSpec
 
 GUEST = "/opt/spinney-suite/guest.py"
@@ -47,7 +47,7 @@ for pid in pids:
 
 def make_spec(launch: Launch = LAUNCH, *, network: bool = False, **limits: Any) -> SandboxSpec:
     """A spec with an id of its own; ``limits`` are fields of Limits."""
-    return SandboxSpec(id=str(uuid.uuid4()), launch=launch, limits=Limits(**limits), network=network)
+    return SandboxSpec(id=str(uuid.uuid4()), launch=launch, limits=Limits(**limits), rights=Rights(net=network))
 
 
 async def ask(sandbox: Sandbox, do: str, *, timeout_s: float = CALL_TIMEOUT_S, **arguments: Any) -> Reply:

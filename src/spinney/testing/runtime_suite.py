@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
-from spinney.model import Call, Function, LogLine, Outcome, Reply, Version
+from spinney.model import Call, Function, LogLine, Outcome, Reply, Rights, Version
 from spinney.ports import Launch, Limits, Load, Runtime
 
 TIMEOUT_S = 20.0
@@ -118,7 +118,7 @@ class Trial(NamedTuple):
             id="v", function_id="f", number=1, runtime=self.runtime_id, handler=handler, source=source, created_at=0.0, **fields
         )
         limits = Limits(memory_mb=version.memory_mb + 64)
-        guest = await self.boot(self.runtime.launch(self.runtime_id), limits)
+        guest = await self.boot(self.runtime.launch(self.runtime_id, Rights()), limits)
         try:
             guest.load(self.runtime.load(function, version, limits))
             yield Loaded(guest)
@@ -285,8 +285,8 @@ class RuntimeSuite:
     async def test_ids_that_are_installed_can_be_launched(self, trial: Trial) -> None:
         installed = trial.runtime.installed()
         assert trial.runtime_id in installed and installed.keys() <= set(trial.runtime.ids)
-        launch = trial.runtime.launch(trial.runtime_id)
-        assert launch == trial.runtime.launch(trial.runtime_id)
+        launch = trial.runtime.launch(trial.runtime_id, Rights())
+        assert launch == trial.runtime.launch(trial.runtime_id, Rights())
         assert all(mount.target.startswith("/opt/spinney/") for mount in launch.mounts)
 
     async def test_the_sample_greets(self, trial: Trial) -> None:

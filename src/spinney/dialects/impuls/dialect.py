@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from starlette.routing import Match
 
-from spinney.core.kernel import Kernel, Run
+from spinney.core.kernel import Kernel, Retention, Target
 from spinney.dialects.impuls.access import identify
 from spinney.dialects.impuls.hot import NAME, Invoke, identify_late, read_body
 from spinney.dialects.impuls.routes import make_routes
+from spinney.dialects.impuls.rules import RUNTIMES
 from spinney.dialects.impuls.wire import to_json
 from spinney.errors import Denied
 from spinney.http.front import SLASH
 from spinney.http.hot import Handler, HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import ASGIApp, Receive, Scope, Send, send_bytes
+from spinney.model import Execution, Function, Rights, Version
 
 INVOKE = "/api/v1/functions/{name}/invoke"
 PREFIX = "/api/v1"
@@ -22,9 +24,13 @@ class Impuls:
     """One of the server's APIs."""
 
     name = NAME
+    result_bytes = 6291456
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, *, network: bool = False, executions_kept: int = 1000) -> None:
+        """network: whether functions get one (public addresses only)."""
         self._kernel = kernel
+        self._rights = Rights(net=network)
+        self.retention = Retention(executions_kept)
         self._invoke = Invoke(kernel)
         self._routes = make_routes(kernel)
 
@@ -34,9 +40,17 @@ class Impuls:
     def hot_routes(self) -> dict[tuple[str, str], Handler]:
         return {("POST", INVOKE): self._invoke}
 
-    @property
-    def run_queued(self) -> Run:
-        return self._invoke.run_queued
+    def rights(self, version: Version) -> Rights:
+        return self._rights
+
+    def environment(self, function: Function, version: Version) -> dict[str, str]:
+        return {}
+
+    def stems(self) -> list[tuple[str, Rights]]:
+        return [(runtime_id, self._rights) for runtime_id in sorted(RUNTIMES)]
+
+    async def run_queued(self, target: Target, execution: Execution) -> None:
+        await self._invoke.run_queued(target, execution)
 
     def app(self) -> ASGIApp:
         """Everything but invocations. 401, 404 (route), 405, 404 (function), 415 and 413 come before a look at the body."""

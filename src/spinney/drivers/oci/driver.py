@@ -101,7 +101,7 @@ class OciDriver:
     async def create(self, spec: SandboxSpec) -> Sandbox:
         if not SAFE_ID.fullmatch(spec.id) or spec.id in self._names:
             raise StartFailed("the sandbox has no name that is safe and its own")
-        if spec.network and self._network is None:
+        if spec.rights.net and self._network is None:
             raise StartFailed("this server has no network for sandboxes")
         self._names.add(spec.id)
         try:

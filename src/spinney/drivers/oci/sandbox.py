@@ -63,7 +63,7 @@ class OciSandbox:
         except OSError as error:
             raise StartFailed(f"the code could not be put into the sandbox: {error.strerror}") from error
         self._person = msgspec.structs.replace(self._person, limits=load.limits)
-        self._channel.load(load.payload)
+        self._channel.load(load)
 
     async def call(self, call: Call, deadline: float) -> Reply:
         reply = await self._channel.call(call, deadline)

@@ -60,14 +60,7 @@ class Start:
         stdout, stderr = os.pipe(), os.pipe()
         ends = (theirs.detach(), stdout[1], stderr[1])
         try:
-            self._channel = await GuestChannel.connect(
-                ours,
-                stdout[0],
-                stderr[0],
-                self._place.watchdog,
-                result_bytes=self._spec.limits.result_bytes,
-                log_bytes=self._spec.limits.log_bytes,
-            )
+            self._channel = await GuestChannel.connect(ours, stdout[0], stderr[0], self._place.watchdog, self._spec.limits)
             self._runtime = Child(await self._place.call(self._spawn, ids, *ends))
             code = await self._runtime.wait()
         finally:
@@ -76,7 +69,7 @@ class Start:
         if code:
             raise StartFailed("the container runtime refused it")
         self._init = Child(self._read_pid())
-        if self._spec.network and self._place.network is not None:
+        if self._spec.rights.net and self._place.network is not None:
             self._link = await self._place.call(self._place.network.connect, self._init.pid)
 
     def _spawn(self, ids: Ids, channel: int, stdout: int, stderr: int) -> int:
@@ -100,7 +93,7 @@ class Start:
         return Person(ids.inside, host_id, self._spec.limits, counted=self._place.cgroups.version == 0)
 
     def _template(self) -> Template:
-        place, network = self._place, self._spec.network
+        place, network = self._place, self._spec.rights.net
         nameservers = place.network.nameservers if place.network is not None else []
         return Template(
             rootfs=str(place.run_dir.root(network)),
