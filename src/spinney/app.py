@@ -23,6 +23,7 @@ from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
 from spinney.core.kernel import Kernel
+from spinney.core.limits import RateLimits
 from spinney.core.metrics import Metrics
 from spinney.core.pool import Pool, PoolLimits
 from spinney.core.record import Records, Retention
@@ -86,6 +87,7 @@ class App:
             records=self._records,
             background=self._background,
             tokens=self._tokens,
+            limits=RateLimits(clock, off=settings.no_rate_limits),
             metrics=Metrics(),
             runtimes=self.runtimes,
             open_access=is_loopback(settings.host),

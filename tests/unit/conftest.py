@@ -11,14 +11,15 @@ from spinney.stores.sql import SqlStore
 
 
 class ManualClock:
-    """Implements ports.Clock; time passes only when told."""
+    """Implements ports.Clock; time passes only when told. ``ahead`` is how far somebody has set the wall clock."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
+        self.ahead = 0.0
         self.slept: list[float] = []
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.ahead
 
     def monotonic(self) -> float:
         return self.time

@@ -10,12 +10,13 @@ from spinney.core.background import Background, Run
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
+from spinney.core.limits import Quota, RateLimits
 from spinney.core.metrics import BUCKETS_S, Metrics
 from spinney.core.record import Records, Retention
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
-__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Retention", "Run", "Target", "new_execution_id"]
+__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Quota", "Retention", "Run", "Target", "new_execution_id"]
 
 
 class Kernel:
@@ -31,6 +32,7 @@ class Kernel:
         records: Records,
         background: Background,
         tokens: Tokens,
+        limits: RateLimits,
         metrics: Metrics,
         runtimes: Mapping[str, Runtime],
         open_access: bool,
@@ -42,6 +44,7 @@ class Kernel:
         self.records = records
         self.background = background
         self.tokens = tokens
+        self.limits = limits
         self.metrics = metrics
         self.runtimes = runtimes
         self.open_access = open_access
