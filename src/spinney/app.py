@@ -33,6 +33,7 @@ from spinney.core.tokens import TokenBook, Tokens
 from spinney.dialects.impuls import Impuls
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.errors import Error, Invalid, Unsupported
+from spinney.http.address import join_port
 from spinney.http.exposition import exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
@@ -91,6 +92,7 @@ class App:
             metrics=Metrics(),
             runtimes=self.runtimes,
             open_access=is_loopback(settings.host),
+            public_url=public_url(settings),
         )
         self.front = Front(lambda: self.reason, self._metrics)
         self._dialects: dict[str, Dialect] = {}
@@ -310,6 +312,18 @@ def _pool_limits(settings: Settings) -> PoolLimits:
         queue_total=pool.queue_total,
         queue_wait_s=pool.queue_wait_s,
     )
+
+
+def public_url(settings: Settings) -> str:
+    """Where users find the server: as set, else its own address, or loopback's when it listens on all of them."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = settings.host
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://{join_port(host, settings.port)}"
 
 
 def is_loopback(host: str) -> bool:

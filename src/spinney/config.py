@@ -16,7 +16,6 @@ from pydantic.networks import IPvAnyNetwork
 from spinney.errors import Invalid
 
 PREFIX = "SPINNEY_"
-DIALECTS = ("impuls",)
 CLIENT_VARIABLES = ("SPINNEY_TOKEN",)
 """Read by the commands that talk to a server, not by the server."""
 
@@ -70,13 +69,26 @@ class ImpulsSettings(_Group):
     """Finished executions kept per function."""
 
 
+class FluxbaseSettings(_Group):
+    """The Fluxbase API. Rates are requests per minute; 0 is no limit."""
+
+    invoke_auth: Literal["optional", "required"] = "optional"
+    """Whether functions that do not say so themselves can be invoked without a token."""
+    rate_writes: int = Field(60, ge=0)
+    rate_lists: int = Field(300, ge=0)
+    rate_history: int = Field(300, ge=0)
+    rate_invokes: int = Field(600, ge=0)
+
+
 class Settings(_Group):
     """Everything ``spinney serve`` can be told."""
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    public_url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
+    """Where users find the server, when that is not its own address (behind a proxy)."""
     data_dir: Path = Path("data")
-    root: Literal["impuls"] | None = None
+    root: Literal["impuls", "fluxbase"] | None = None
     isolation: Literal["auto", "oci", "microvm"] = "auto"
     no_rate_limits: bool = False
     egress_allow: tuple[IPvAnyNetwork, ...] = ()
@@ -87,6 +99,7 @@ class Settings(_Group):
     sandbox: SandboxSettings = SandboxSettings()
     pool: PoolSettings = PoolSettings()
     impuls: ImpulsSettings = ImpulsSettings()
+    fluxbase: FluxbaseSettings = FluxbaseSettings()
 
     @field_validator("egress_allow", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from spinney.app import App, build, memory_budget
 from spinney.cli.output import configure_logs, console, read_settings
 from spinney.config import Settings
 from spinney.errors import Invalid
+from spinney.http.address import join_port
 from spinney.http.server import Server
 
 log = structlog.get_logger("spinney")
@@ -63,13 +64,14 @@ def serve(
 async def _main(settings: Settings, self_check: bool) -> int:
     listener = _listen(settings)
     with contextlib.closing(listener):
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         app = build(settings)
         server = Server(app.front, drain_s=settings.drain_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        starting = asyncio.create_task(_start(app, settings, listener, self_check))
+        starting = asyncio.create_task(_start(app, settings, self_check))
         try:
             await asyncio.wait((serving, starting), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -81,7 +83,7 @@ async def _main(settings: Settings, self_check: bool) -> int:
             await app.close()
 
 
-async def _start(app: App, settings: Settings, listener: socket.socket, self_check: bool) -> None:
+async def _start(app: App, settings: Settings, self_check: bool) -> None:
     await app.start()
     if self_check:
         app.reason = "starting: checking runtimes"
@@ -90,10 +92,9 @@ async def _start(app: App, settings: Settings, listener: socket.socket, self_che
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
     app.serve()
-    host, port = listener.getsockname()[:2]
-    authority = f"[{host}]" if ":" in host else host
+    authority = join_port(settings.host, settings.port)
     tier, budget = app.driver.features.tier, memory_budget(settings) >> 20
-    console.print(f"Spinney is serving on http://{authority}:{port} (isolation {tier}, {budget} MB for sandboxes)", markup=False)
+    console.print(f"Spinney is serving on http://{authority} (isolation {tier}, {budget} MB for sandboxes)", markup=False)
 
 
 async def _show_check(app: App) -> None:

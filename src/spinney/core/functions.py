@@ -89,11 +89,13 @@ class Functions:
         function_id: str,
         *,
         version: Mapping[str, Any],
+        version_settings: Mapping[str, Any] | None = None,
         description: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> tuple[Function, Version]:
         """Make a new version from the current one and the fields in ``version``; the next call uses it.
 
+        ``version_settings`` are put over those of the current version, key by key: of two updates at once none is lost.
         Raises NotFound, Unavailable.
         """
         async with self._writing:
@@ -103,7 +105,12 @@ class Functions:
             now = self._now()
             current = await self.version(target)
             successor = msgspec.structs.replace(
-                current, id=str(uuid.uuid4()), number=current.number + 1, created_at=now, **version
+                current,
+                id=str(uuid.uuid4()),
+                number=current.number + 1,
+                created_at=now,
+                settings={**current.settings, **(version_settings or {})},
+                **version,
             )
             function = msgspec.structs.replace(
                 target.function,

@@ -12,11 +12,23 @@ from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
 from spinney.core.limits import Quota, RateLimits
 from spinney.core.metrics import BUCKETS_S, Metrics
-from spinney.core.record import Records, Retention
+from spinney.core.record import Records, Retention, cut_text
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
-__all__ = ["ANONYMOUS", "BUCKETS_S", "Caller", "Kernel", "Metrics", "Quota", "Retention", "Run", "Target", "new_execution_id"]
+__all__ = [
+    "ANONYMOUS",
+    "BUCKETS_S",
+    "Caller",
+    "Kernel",
+    "Metrics",
+    "Quota",
+    "Retention",
+    "Run",
+    "Target",
+    "cut_text",
+    "new_execution_id",
+]
 
 
 class Kernel:
@@ -36,6 +48,7 @@ class Kernel:
         metrics: Metrics,
         runtimes: Mapping[str, Runtime],
         open_access: bool,
+        public_url: str,
     ) -> None:
         self.clock = clock
         self.index = index
@@ -49,6 +62,8 @@ class Kernel:
         self.runtimes = runtimes
         self.open_access = open_access
         """True when the server is bound to a loopback address: dialects that allow it need no token there."""
+        self.public_url = public_url
+        """Where the server is for its users, without a slash at the end."""
 
 
 _VARIANT = {digit: "89ab"[number & 3] for number, digit in enumerate("0123456789abcdef")}

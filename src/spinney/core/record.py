@@ -30,10 +30,24 @@ INTERRUPTED = "interrupted by server restart"
 
 
 class Retention(NamedTuple):
-    """How much of a function's history is kept: so many finished executions, and none older."""
+    """How much of a function's history is kept: so many finished executions, and none older.
+
+    ``interrupted``: whether calls that a crash of the server cut off are part of it, as failed.
+    """
 
     newest: int
     age_s: float | None = None
+    interrupted: bool = True
+
+
+def cut_text(text: str, limit_bytes: int) -> tuple[str, bool]:
+    """The first ``limit_bytes`` of a text's UTF-8, in whole characters, and whether that is less than all of it."""
+    if len(text) * 4 <= limit_bytes:
+        return text, False
+    raw = text.encode()
+    if len(raw) <= limit_bytes:
+        return text, False
+    return raw[:limit_bytes].decode("utf-8", "ignore"), True
 
 
 class Running(msgspec.Struct):
@@ -67,7 +81,7 @@ class Records:
         Raises Unavailable.
         """
         running = self.running[call.id] = Running(call, target, trigger, time())
-        if trigger != WAITED_FOR:
+        if trigger != WAITED_FOR and self._keeps_interrupted(target):
             self._journal_running(running)
 
     def abandon(self, execution_id: str) -> None:
@@ -167,8 +181,12 @@ class Records:
     def _journal_long_calls(self) -> None:
         began_before = time() - LONG_CALL_S
         for run in self.running.values():
-            if not run.journalled and run.started_at < began_before:
+            if not run.journalled and run.started_at < began_before and self._keeps_interrupted(run.target):
                 self._journal_running(run)
+
+    def _keeps_interrupted(self, target: Target) -> bool:
+        retention = self._retention.get(target.function.dialect)
+        return retention is None or retention.interrupted
 
     def _journal_running(self, run: Running) -> None:
         self._journal.append(self._encode(self._running(run)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from spinney.http.wire import BodyTooLarge, Headers, Receive, Scope, Send, read_body, send_bytes
 
@@ -11,11 +12,16 @@ BODILESS = (204, 304)
 
 
 class HotHeaders:
-    """The four request headers that decide about a call, found in one pass."""
+    """The four request headers that decide about a call, found in one pass, and all of them in ``fields``, as they came.
 
-    __slots__ = ("authorization", "encoding", "host", "origin")
+    One object stands for every repetition of a request on its connection, so a handler may keep in ``memo`` what it made of it.
+    """
+
+    __slots__ = ("authorization", "encoding", "fields", "host", "memo", "origin")
 
     def __init__(self, headers: Headers) -> None:
+        self.fields = headers
+        self.memo: Any = None
         self.authorization = self.host = self.encoding = b""
         self.origin: bytes | None = None
         for name, value in headers:
@@ -30,14 +36,15 @@ class HotHeaders:
 
 
 class HotRequest:
-    """One request. ``parameters`` are the route's, percent-decoded; ``client`` is the peer's address."""
+    """One request. ``parameters`` are the route's, percent-decoded; ``path`` came encoded; ``client`` is the peer's address."""
 
-    __slots__ = ("_body", "_receive", "client", "headers", "parameters", "query")
+    __slots__ = ("_body", "_receive", "client", "headers", "parameters", "path", "query")
 
     def __init__(
         self,
         parameters: list[str],
         headers: HotHeaders,
+        path: str,
         query: bytes,
         client: str,
         *,
@@ -46,6 +53,7 @@ class HotRequest:
     ) -> None:
         self.parameters = parameters
         self.headers = headers
+        self.path = path
         self.query = query
         self.client = client
         self._body = body
@@ -78,7 +86,8 @@ Handler = Callable[[HotRequest], Awaitable[HotResponse]]
 async def serve_hot(handler: Handler, parameters: list[str], scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an ordinary ASGI request by a hot route's handler."""
     client = scope["client"][0] if scope.get("client") else ""
-    request = HotRequest(parameters, HotHeaders(scope["headers"]), scope["query_string"], client, receive=receive)
+    path = scope["raw_path"].decode("latin-1")
+    request = HotRequest(parameters, HotHeaders(scope["headers"]), path, scope["query_string"], client, receive=receive)
     response = await handler(request)
     if response.status in BODILESS:
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})

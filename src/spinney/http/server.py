@@ -67,7 +67,7 @@ class Protocol(HttpToolsProtocol):
 
     async def _answer(self, repeat: Repeat, body: bytes) -> None:
         address = self.client[0] if self.client else ""
-        request = HotRequest(repeat.parameters, repeat.headers, repeat.query, address, body=body)
+        request = HotRequest(repeat.parameters, repeat.headers, repeat.path, repeat.query, address, body=body)
         try:
             response = await repeat.handler(request)
         except asyncio.CancelledError:

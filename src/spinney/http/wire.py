@@ -6,8 +6,9 @@ import json
 import re
 from array import array
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +20,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 DEPTH_MAX = 512
+INTEGER_DIGITS_MAX = 12
 JSON_TYPE = (b"content-type", b"application/json")
 
 _check = msgspec.json.Decoder(msgspec.Raw).decode
@@ -34,6 +36,11 @@ class BodyTooLarge(Exception):
     def __init__(self, drained: bool) -> None:
         super().__init__("body too large")
         self.drained = drained
+
+    @property
+    def headers(self) -> Headers:
+        """What the answer must say beside its own headers: a connection with an unread rest cannot go on."""
+        return [] if self.drained else [(b"connection", b"close")]
 
 
 class ClientGone(Exception):
@@ -137,6 +144,17 @@ def _integer(digits: str) -> int:
 
 def _has_lone_surrogate(value: Any) -> bool:
     return _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
+
+
+def parse_integer(text: str, least: int, most: int) -> int | None:
+    """The number that a query parameter's digits say; None when it is anything else, or out of range."""
+    plain = text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS_MAX
+    return int(text) if plain and least <= int(text) <= most else None
+
+
+def timestamp(seconds: float, digits: Literal["milliseconds", "microseconds"] = "milliseconds") -> str:
+    """RFC 3339, UTC, with so many digits of a second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=digits).replace("+00:00", "Z")
 
 
 async def send_bytes(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from spinney.core.kernel import ANONYMOUS, Caller, Kernel
 from spinney.errors import Denied
+from spinney.http.address import split_port
+from spinney.http.bearer import bearer
 from spinney.http.hot import HotHeaders
 
 REQUIRED = "authentication required"
@@ -29,14 +31,6 @@ class WrongToken(Denied):
     """A token was presented and is not known."""
 
 
-def bearer(authorization: bytes) -> str | None:
-    """The secret of a Bearer credential, "" when it is empty; None for no header or another scheme."""
-    if not authorization:
-        return None
-    scheme, _, secret = authorization.partition(b" ")
-    return secret.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
-
-
 @lru_cache(maxsize=1024)
 def local_host(host: bytes) -> bool:
     """Whether a Host header names this machine in a way no foreign name can: localhost, *.localhost, a loopback address."""
@@ -47,15 +41,6 @@ def local_host(host: bytes) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def split_port(authority: str) -> tuple[str, str]:
-    """Host without brackets, and port or ""."""
-    if authority.startswith("["):
-        name, _, rest = authority[1:].partition("]")
-        return name, rest.removeprefix(":")
-    name, _, port = authority.partition(":")
-    return name, port
 
 
 def same_origin(headers: HotHeaders) -> bool:

@@ -78,7 +78,7 @@ class Impuls:
             scope["spinney.caller"] = late
         if not self._wants_body(scope):
             return None
-        body = await read_body(HotRequest([], headers, b"", client, receive=receive))
+        body = await read_body(HotRequest([], headers, scope["path"], b"", client, receive=receive))
         if isinstance(body, HotResponse):
             return body
         scope["spinney.body"] = body

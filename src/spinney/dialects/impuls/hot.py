@@ -6,9 +6,10 @@ from time import time
 from urllib.parse import parse_qsl
 
 from spinney.core.kernel import Caller, Kernel, Target, new_execution_id
-from spinney.dialects.impuls.access import WrongToken, bearer, identify
+from spinney.dialects.impuls.access import WrongToken, identify
 from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
+from spinney.http.bearer import CHALLENGE, authenticate_late, bearer
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
 from spinney.model import Call, Execution, Outcome, Reply, Status
@@ -105,11 +106,10 @@ class Invoke:
 async def identify_late(kernel: Kernel, headers: HotHeaders, denied: Denied, client: str) -> Caller | HotResponse:
     """The caller after all, when the token has just been made; else 401, slowly for an address that keeps guessing."""
     if isinstance(denied, WrongToken):
-        caller = await kernel.tokens.authenticate_late(bearer(headers.authorization) or "")
+        caller = await authenticate_late(kernel, bearer(headers.authorization) or "", client)
         if caller is not None:
             return caller
-        await kernel.tokens.refuse(client)
-    return refusal(401, denied.message, (b"www-authenticate", b"Bearer"))
+    return refusal(401, denied.message, CHALLENGE)
 
 
 async def read_body(request: HotRequest) -> bytes | HotResponse:
@@ -120,8 +120,7 @@ async def read_body(request: HotRequest) -> bytes | HotResponse:
     try:
         return await request.body(BODY_MAX_BYTES, BODY_DRAIN_BYTES)
     except BodyTooLarge as error:
-        message = f"request body too large (max {BODY_MAX_BYTES} bytes)"
-        return refusal(413, message) if error.drained else refusal(413, message, (b"connection", b"close"))
+        return refusal(413, f"request body too large (max {BODY_MAX_BYTES} bytes)", *error.headers)
 
 
 def refused_encoding(headers: HotHeaders) -> HotResponse | None:

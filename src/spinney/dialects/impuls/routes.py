@@ -15,7 +15,7 @@ from spinney.dialects.impuls.wire import execution_item, execution_object, funct
 from spinney.errors import Conflict, Error, Invalid, NotFound, Unavailable
 from spinney.http.framework import make_app
 from spinney.http.front import SLASH
-from spinney.http.wire import NotJSON, parse_object
+from spinney.http.wire import NotJSON, parse_integer, parse_object
 from spinney.model import Execution, Status
 
 EXECUTIONS = (1, 1000, 50)
@@ -181,7 +181,8 @@ def _integer(request: Request, name: str, default: int, least: int, most: int) -
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 12 or not least <= int(text) <= most:
+    number = parse_integer(text, least, most)
+    if number is None:
         bound = f"between {least} and {most}" if most < 2**31 else f"at least {least}"
         raise Invalid(f"{name}: must be {bound}", name)
-    return int(text)
+    return number

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from spinney.core.kernel import Target
+from spinney.core.kernel import Target, cut_text
 from spinney.http.hot import HotResponse
-from spinney.http.wire import JSON_TYPE, NotJSON, check_json
+from spinney.http.wire import JSON_TYPE, NotJSON, check_json, timestamp
 from spinney.model import Execution, Function, LogLine, Outcome, Reply, Status, Version
 
 LOG_MAX_BYTES = 262144
@@ -30,11 +29,6 @@ def to_json(value: object) -> bytes:
 def refusal(status: int, message: str, *headers: tuple[bytes, bytes]) -> HotResponse:
     """An error that is not an envelope (contract 1)."""
     return HotResponse(status, [JSON_TYPE, *headers], to_json({"error": True, "message": message}))
-
-
-def timestamp(seconds: float) -> str:
-    """RFC 3339, UTC, milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def function_item(function: Function, version: Version) -> dict[str, Any]:
@@ -152,7 +146,7 @@ def error_text(target: Target, reply: Reply) -> str:
 
 def format_logs(reply: Reply, error: str | None = None) -> str:
     """All lines of a call as one text, cut at its limit, with the failure's own line last (contract 3.5)."""
-    text, cut = _cut(_lines(reply.logs))
+    text, cut = cut_text(_lines(reply.logs), LOG_MAX_BYTES)
     parts = [text] if text else []
     if cut or reply.logs_truncated:
         parts.append(TRUNCATED)
@@ -163,15 +157,6 @@ def format_logs(reply: Reply, error: str | None = None) -> str:
 
 def _lines(logs: Sequence[LogLine]) -> str:
     return "\n".join([PREFIXES[line.level] + line.text for line in logs])
-
-
-def _cut(text: str) -> tuple[str, bool]:
-    if len(text) * 4 <= LOG_MAX_BYTES:
-        return text, False
-    raw = text.encode()
-    if len(raw) <= LOG_MAX_BYTES:
-        return text, False
-    return raw[:LOG_MAX_BYTES].decode("utf-8", "ignore"), True
 
 
 def execution_item(execution: Execution) -> dict[str, Any]:
