@@ -27,9 +27,11 @@ from spinney.core.limits import RateLimits
 from spinney.core.metrics import Metrics
 from spinney.core.pool import Pool, PoolLimits
 from spinney.core.record import Records, Retention
+from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
+from spinney.dialects.fluxbase import Fluxbase
 from spinney.dialects.impuls import Impuls
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.errors import Error, Invalid, Unsupported
@@ -47,6 +49,7 @@ log = structlog.get_logger("spinney")
 
 DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
+    lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
 )
 RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime)
 STEM_MEMORY_MB = 128
@@ -74,7 +77,9 @@ class App:
             starts_parallel=max(1, settings.sandbox.starts_parallel // 2),
         )
         self._pool = Pool(driver, self._stems, self._budget, _pool_limits(settings), self._kind, self._load)
-        self._functions = Functions(store, index, clock, self._pool.retire)
+        plans: dict[str, Plan] = {}
+        self._schedules = Schedules(clock, index, plans)
+        self._functions = Functions(store, index, clock, self._pool.retire, self._schedules.follow)
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
         self._records = Records(store, self._journal, index, driver.features.tier, retention)
@@ -100,10 +105,12 @@ class App:
             dialect = make(self.kernel, settings)
             self._dialects[dialect.name] = dialect
             runs[dialect.name] = dialect.run_queued
+            plans[dialect.name] = Plan(dialect.schedule, dialect.run_scheduled)
             retention[dialect.name] = dialect.retention
             self.front.mount(dialect, root=settings.root == dialect.name)
         self._kinds: dict[tuple[str, Rights], Kind] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._drained_at: float | None = None
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
@@ -125,8 +132,18 @@ class App:
         await self._background.open()
 
     def serve(self) -> None:
-        """From now on requests are answered."""
+        """From now on requests are answered and schedules fire."""
         self.reason = None
+        self._schedules.open()
+        self._tasks.append(asyncio.create_task(self._forever(self._schedules.run())))
+
+    def stop(self) -> float:
+        """Begin to drain: nothing fires any more. The seconds that remain to what runs, of ``drain_s`` from the first time."""
+        now = asyncio.get_running_loop().time()
+        if self._drained_at is None:
+            self._drained_at = now + self.settings.drain_s
+            self._schedules.stop()
+        return max(0.0, self._drained_at - now)
 
     async def _warm(self) -> None:
         """Boot one stem of each kind that the dialects usually need; a runtime that cannot start is a warning, not the end."""
@@ -152,7 +169,8 @@ class App:
     async def close(self) -> None:
         """Finish what was accepted, write what is to be kept, remove every sandbox. Idempotent."""
         self.reason = "stopping"
-        await self._background.close(self.settings.drain_s)
+        left_s = self.stop()
+        await asyncio.gather(self._background.close(left_s), self._schedules.close(left_s))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

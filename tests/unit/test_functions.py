@@ -22,7 +22,8 @@ class Shop:
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self.index = Index()
         self.retired: list[str] = []
-        self.functions = Functions(store, self.index, clock, self.retired.append)
+        self.changed: list[str] = []
+        self.functions = Functions(store, self.index, clock, self.retired.append, self.changed.append)
 
     async def create(self, name: str = "f", account_id: str = "default") -> tuple[Function, Version]:
         return await self.functions.create(account_id=account_id, dialect="impuls", name=name, version=VERSION)

@@ -69,7 +69,7 @@ async def _main(settings: Settings, self_check: bool) -> int:
         server = Server(app.front, drain_s=settings.drain_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, _drain, server, app)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         starting = asyncio.create_task(_start(app, settings, self_check))
         try:
@@ -81,6 +81,11 @@ async def _main(settings: Settings, self_check: bool) -> int:
         finally:
             await _finish(server, serving, starting)
             await app.close()
+
+
+def _drain(server: Server, app: App) -> None:
+    server.stop()
+    app.stop()
 
 
 async def _start(app: App, settings: Settings, self_check: bool) -> None:

@@ -21,13 +21,20 @@ LOAD_CHUNK = 500
 
 
 class Functions:
-    """The one place that writes functions and versions. ``retire`` is told of every version that no new call may use."""
+    """The one place that writes functions and versions.
 
-    def __init__(self, store: Store, index: Index, clock: Clock, retire: Callable[[str], None]) -> None:
+    ``retire`` is told of every version that no new call may use, ``changed`` of every function that was made, changed or removed,
+    by id and once the index says so.
+    """
+
+    def __init__(
+        self, store: Store, index: Index, clock: Clock, retire: Callable[[str], None], changed: Callable[[str], None]
+    ) -> None:
         self._store = store
         self._index = index
         self._clock = clock
         self._retire = retire
+        self._changed = changed
         self._writing = asyncio.Lock()
         self._last_time = 0.0
 
@@ -71,6 +78,7 @@ class Functions:
             first = Version(id=version_id, function_id=function_id, number=1, created_at=now, **version)
             await self._store.insert(function, first)
             self._index.put(_target(function, first))
+            self._changed(function_id)
             return function, first
 
     async def get(self, target: Target) -> tuple[Function, Version]:
@@ -122,6 +130,7 @@ class Functions:
             await self._store.replace(function, insert=[successor])
             self._index.put(_target(function, successor))
             self._retire(current.id)
+            self._changed(function_id)
             return function, successor
 
     async def delete(self, target: Target) -> None:
@@ -132,6 +141,7 @@ class Functions:
                 raise NotFound(f"function '{target.function.name}' not found")
             self._index.remove(current)
             self._retire(current.id)
+            self._changed(current.function.id)
 
     def _now(self) -> float:
         """The time, later by a millisecond at least than any that was given before: updates and the order of creation show it."""

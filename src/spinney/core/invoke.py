@@ -13,6 +13,7 @@ from spinney.model import Call, Outcome, Reply
 from spinney.ports import Runtime
 
 LAST_LINES = 50
+RETRY_S = 1.0
 
 
 class Invoker:
@@ -56,6 +57,14 @@ class Invoker:
             if reply.outcome is Outcome.EXITED and reply.exit_code is not None:
                 self._explain(target, reply, reply.exit_code)
         return reply
+
+    async def invoke_patiently(self, target: Target, call: Call, trigger: str) -> Reply:
+        """As ``invoke``, for a call that nobody waits for: when there is no room for it, it runs later."""
+        while True:
+            reply = await self.invoke(target, call, trigger)
+            if reply.outcome is not Outcome.BUSY:
+                return reply
+            await asyncio.sleep(RETRY_S)
 
     def _explain(self, target: Target, reply: Reply, exit_code: int) -> None:
         """Let the language say what its own way of dying means."""

@@ -7,6 +7,7 @@ from random import getrandbits
 from time import time
 
 from spinney.core.background import Background, Run
+from spinney.core.cron import check_schedule, next_time
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
@@ -26,8 +27,10 @@ __all__ = [
     "Retention",
     "Run",
     "Target",
+    "check_schedule",
     "cut_text",
     "new_execution_id",
+    "next_time",
 ]
 
 

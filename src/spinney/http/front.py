@@ -52,6 +52,12 @@ class Dialect(Protocol):
     async def run_queued(self, target: Target, execution: Execution) -> None:
         """Run and record a call that was accepted earlier and that nobody waits for."""
 
+    def schedule(self, target: Target) -> str | None:
+        """The cron text of a function that shall fire by itself, one that ``check_schedule`` accepts; None for all others."""
+
+    async def run_scheduled(self, target: Target, due: float) -> None:
+        """Run and record a function that fires, for the time at which it was due; wait for room as long as it takes."""
+
 
 class Front:
     """One ASGI application. ``ready`` says why the server cannot serve yet, or None when it can."""

@@ -10,7 +10,7 @@ from spinney.dialects.impuls.hot import NAME, Invoke, identify_late, read_body
 from spinney.dialects.impuls.routes import make_routes
 from spinney.dialects.impuls.rules import RUNTIMES
 from spinney.dialects.impuls.wire import to_json
-from spinney.errors import Denied
+from spinney.errors import Denied, Unsupported
 from spinney.http.front import SLASH
 from spinney.http.hot import Handler, HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import ASGIApp, Receive, Scope, Send, send_bytes
@@ -51,6 +51,12 @@ class Impuls:
 
     async def run_queued(self, target: Target, execution: Execution) -> None:
         await self._invoke.run_queued(target, execution)
+
+    def schedule(self, target: Target) -> None:
+        return None
+
+    async def run_scheduled(self, target: Target, due: float) -> None:
+        raise Unsupported("Impuls has no schedules")
 
     def app(self) -> ASGIApp:
         """Everything but invocations. 401, 404 (route), 405, 404 (function), 415 and 413 come before a look at the body."""
