@@ -14,12 +14,15 @@ from spinney.errors import Error
 
 
 def make_app(
-    title: str, description: str, error_response: Callable[[Request, int, str], Response], error_status: Callable[[Error], int]
+    title: str,
+    description: str,
+    error_response: Callable[[Request, int, str], Response],
+    refuse: Callable[[Request, Error], Response],
 ) -> FastAPI:
-    """An application whose every error goes through ``error_response(request, status, message)``.
+    """An application whose faults go through ``error_response(request, status, message)``, and errors of ours through ``refuse``.
 
-    ``error_status`` gives the HTTP status of an error of ours. Unknown routes are 404 "not found"; a known route with another
-    method is 405 with all methods of that route in ``Allow``.
+    Unknown routes are 404 "not found"; a known route with another method is 405 with all methods of that route in ``Allow``;
+    what nobody has foreseen is 500, and raised again for the log.
     """
     app = FastAPI(title=title, description=description, version="1", redirect_slashes=False)
 
@@ -33,10 +36,14 @@ def make_app(
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, Error)
-        return error_response(request, error_status(error), error.message)
+        return refuse(request, error)
+
+    async def on_fault(request: Request, error: Exception) -> Response:
+        return error_response(request, 500, "internal server error")
 
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Error, on_error)
+    app.add_exception_handler(Exception, on_fault)
     return app
 
 

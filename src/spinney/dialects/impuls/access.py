@@ -8,7 +8,7 @@ from functools import lru_cache
 from spinney.core.kernel import ANONYMOUS, Caller, Kernel
 from spinney.errors import Denied
 from spinney.http.address import split_port
-from spinney.http.bearer import bearer
+from spinney.http.bearer import bearer, find_caller
 from spinney.http.hot import HotHeaders
 
 REQUIRED = "authentication required"
@@ -16,19 +16,12 @@ REQUIRED = "authentication required"
 
 def identify(kernel: Kernel, headers: HotHeaders) -> Caller:
     """The caller of a request under /api/v1. Raises Denied; ``WrongToken`` for a token that is not known."""
-    secret = bearer(headers.authorization)
-    if secret is not None:
-        caller = kernel.tokens.authenticate(secret)
-        if caller is None:
-            raise WrongToken("invalid token")
+    caller = find_caller(kernel, bearer(headers.authorization))
+    if caller is not None:
         return caller
     if not kernel.open_access or not local_host(headers.host) or not same_origin(headers):
         raise Denied(REQUIRED)
     return ANONYMOUS
-
-
-class WrongToken(Denied):
-    """A token was presented and is not known."""
 
 
 @lru_cache(maxsize=1024)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import time
 from urllib.parse import parse_qsl
 
 from spinney.core.kernel import Caller, Kernel, Target, new_execution_id
-from spinney.dialects.impuls.access import WrongToken, identify
+from spinney.dialects.impuls.access import identify
 from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
-from spinney.http.bearer import CHALLENGE, authenticate_late, bearer
+from spinney.http.bearer import CHALLENGE, WrongToken, find_caller_late
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
 from spinney.model import Call, Execution, Outcome, Reply, Status
@@ -32,7 +33,7 @@ class Invoke:
         try:
             caller = identify(kernel, request.headers)
         except Denied as denied:
-            late = await identify_late(kernel, request.headers, denied, request.client)
+            late = await identify_late(kernel, denied, request.client)
             if isinstance(late, HotResponse):
                 return late
             caller = late
@@ -103,12 +104,11 @@ class Invoke:
         self._record(target, call, execution.trigger, started, reply)
 
 
-async def identify_late(kernel: Kernel, headers: HotHeaders, denied: Denied, client: str) -> Caller | HotResponse:
+async def identify_late(kernel: Kernel, denied: Denied, client: str) -> Caller | HotResponse:
     """The caller after all, when the token has just been made; else 401, slowly for an address that keeps guessing."""
     if isinstance(denied, WrongToken):
-        caller = await authenticate_late(kernel, bearer(headers.authorization) or "", client)
-        if caller is not None:
-            return caller
+        with contextlib.suppress(WrongToken):
+            return await find_caller_late(kernel, denied, client)
     return refusal(401, denied.message, CHALLENGE)
 
 

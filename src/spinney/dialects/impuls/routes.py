@@ -39,12 +39,16 @@ def make_routes(kernel: Kernel) -> FastAPI:
         "Impuls",
         "One source file, one handler, its own sandbox; invoked by POST.",
         error_response,
-        lambda error: next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500),
+        lambda request, error: error_response(request, _status(error), error.message),
     )
     _add_functions(app, kernel)
     _add_executions(app, kernel)
     _describe_invoke(app)
     return app
+
+
+def _status(error: Error) -> int:
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
 def _add_functions(app: FastAPI, kernel: Kernel) -> None:
@@ -181,8 +185,8 @@ def _integer(request: Request, name: str, default: int, least: int, most: int) -
     text = request.query_params.get(name)
     if text is None:
         return default
-    number = parse_integer(text, least, most)
-    if number is None:
+    number = parse_integer(text)
+    if number is None or not least <= number <= most:
         bound = f"between {least} and {most}" if most < 2**31 else f"at least {least}"
         raise Invalid(f"{name}: must be {bound}", name)
     return number

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field
+
+from spinney.http.openapi import body, query, responses
 
 
 class NewFunction(BaseModel):
@@ -103,21 +106,7 @@ class ExecutionList(BaseModel):
     count: int
 
 
-def _responses(status: int, model: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Any]]:
-    described: dict[int | str, dict[str, Any]] = {status: {"model": model, "description": "Done"}}
-    for problem in problems:
-        described[problem] = {"model": Problem, "description": "Refused"}
-    return described
-
-
-def _body(model: type[BaseModel] | None, required: bool = True) -> dict[str, Any]:
-    schema = model.model_json_schema() if model else {}
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
-def _query(*parameters: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    return {"parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in parameters]}
-
+_responses = partial(responses, Problem)
 
 health = _responses(200, Health)
 created = _responses(201, FunctionObject, 400, 401, 413, 415)
@@ -128,10 +117,10 @@ deleted = _responses(200, Deleted, 401, 404)
 invoked = _responses(200, Result, 400, 401, 404, 413, 415)
 history = _responses(200, ExecutionList, 400, 401, 404)
 execution = _responses(200, ExecutionObject, 401, 404)
-create_body = _body(NewFunction)
-update_body = _body(FunctionChange)
-invoke_body = _body(None, required=False) | _query(("local", {"type": "boolean"}), ("async", {"type": "boolean"}))
-history_query = _query(
+create_body = body(NewFunction)
+update_body = body(FunctionChange)
+invoke_body = body(None, required=False) | query(("local", {"type": "boolean"}), ("async", {"type": "boolean"}))
+history_query = query(
     ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}),
     ("offset", {"type": "integer", "minimum": 0, "default": 0}),
     ("status", {"type": "string", "enum": ["queued", "running", "success", "error", "timeout"]}),

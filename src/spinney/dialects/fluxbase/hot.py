@@ -1,0 +1,82 @@
+"""The hot route of Fluxbase: /api/v1/functions/{name}/invoke, by five methods (contract 1.4, 2.6). No framework."""
+
+from __future__ import annotations
+
+from urllib.parse import quote_from_bytes
+
+from spinney.core.kernel import Caller, Kernel
+from spinney.dialects.fluxbase.access import Access
+from spinney.dialects.fluxbase.guest import template
+from spinney.dialects.fluxbase.invoke import HTTP, Answer, Invoke
+from spinney.dialects.fluxbase.refusals import refuse
+from spinney.dialects.fluxbase.wire import TOO_LARGE, refusal
+from spinney.errors import Error
+from spinney.http.address import is_authority
+from spinney.http.bearer import WrongToken, bearer, find_caller
+from spinney.http.hot import HotRequest, HotResponse
+from spinney.http.wire import BodyTooLarge
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+BODY_MAX_BYTES = 10485760
+BODY_DRAIN_BYTES = 33554432
+PLAIN = "".join(map(chr, range(0x21, 0x7F)))
+"""Every character that may stand in a request line's path or query as it is."""
+
+
+class HotInvoke:
+    """The handler of one method."""
+
+    def __init__(self, kernel: Kernel, method: str, access: Access, invoke: Invoke) -> None:
+        self._kernel = kernel
+        self._method = method
+        self._access = access
+        self._invoke = invoke
+        self._scheme, _, rest = kernel.public_url.partition("://")
+        self._authority = rest.partition("/")[0]
+
+    async def __call__(self, request: HotRequest) -> HotResponse:
+        access, headers, name = self._access, request.headers, request.parameters[0]
+        try:
+            try:
+                caller = find_caller(self._kernel, bearer(headers.authorization))
+            except WrongToken:
+                caller = await access.identify(headers, request.client)
+            target = access.admit(caller, name)
+            access.count_invoke(caller, request.client, target)
+            body = await request.body(BODY_MAX_BYTES, BODY_DRAIN_BYTES)
+            answer = await self._invoke.run(target, self._meta(request, caller, len(body)), body, HTTP)
+        except BodyTooLarge as error:
+            return refusal(413, TOO_LARGE, *error.headers)
+        except Error as error:
+            return refuse(error)
+        return respond(answer, name)
+
+    def _meta(self, request: HotRequest, caller: Caller | None, length: int) -> bytes:
+        """Made once for all requests with this head: who sends the same head again presents the same token."""
+        memo = request.headers.memo
+        if memo is None:
+            user_id = caller.account_id if caller else None
+            memo = request.headers.memo = template(self._method, self._url(request), request.headers.fields, user_id)
+        meta: bytes = memo.fill(length)
+        return meta
+
+    def _url(self, request: HotRequest) -> str:
+        host = request.headers.host.decode("latin-1")
+        url = f"{self._scheme}://{host if is_authority(host) else self._authority}{_plain(request.path.encode('latin-1'))}"
+        return f"{url}?{_plain(request.query)}" if request.query else url
+
+
+def _plain(raw: bytes) -> str:
+    return raw.decode() if raw.isascii() else quote_from_bytes(raw, PLAIN)
+
+
+def respond(answer: Answer, name: str) -> HotResponse:
+    """The function's own reply, or the form of a failure."""
+    id_header = (b"x-execution-id", answer.execution.id.encode())
+    if answer.failure is None:
+        answer.headers.append(id_header)
+        return HotResponse(answer.status, answer.headers, answer.body)
+    failure = answer.failure
+    return refusal(
+        answer.status, failure.error, id_header, message=failure.message, function=name, execution_id=answer.execution.id
+    )
