@@ -78,7 +78,7 @@ class Impuls:
         try:
             scope["spinney.caller"] = identify(self._kernel, headers)
         except Denied as denied:
-            late = await identify_late(self._kernel, headers, denied, client)
+            late = await identify_late(self._kernel, denied, client)
             if isinstance(late, HotResponse):
                 return late
             scope["spinney.caller"] = late
