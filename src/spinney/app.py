@@ -40,6 +40,7 @@ from spinney.http.exposition import exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
 from spinney.ports import Driver, Limits, Load, Runtime, Store
+from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
 from spinney.stores.journal import FileJournal
@@ -51,7 +52,7 @@ DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
     lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
 )
-RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime)
+RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
 

@@ -55,18 +55,19 @@ def module_name(handler: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", module)[:MODULE_NAME_MAX] or "index"
 
 
-def make_load(function: Function, version: Version, limits: Limits, files: Mapping[str, str]) -> Load:
-    """The files and the ``load`` frame of docs/guest-channel.md; the first file is the one to load."""
+def make_load(function: Function, version: Version, limits: Limits, files: Mapping[str, str], **more: str) -> Load:
+    """The files and the ``load`` frame of docs/guest-channel.md, with ``more`` fields in it; the first file is the one to load."""
     payload = {
         "function": function.name,
         "handler": version.handler,
-        "file": next(iter(files)),
+        "file": next(iter(files), ""),
         "environment": version.environment,
         "memory_mb": version.memory_mb,
         "log_group": f"/{function.dialect}/{function.name}",
         "arn": f"arn:{function.dialect}:function:{function.name}",
         "result_bytes": limits.result_bytes,
         "log_bytes": limits.log_bytes,
+        **more,
     }
     contents = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
     return Load(files=contents, payload=msgspec.json.encode(payload), limits=limits)

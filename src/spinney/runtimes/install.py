@@ -67,6 +67,18 @@ TOOLCHAINS = (
         x86_64="b5c500aa4dc046333ecb0a80f183e069e5c30ce637f1c1a37166b2c0b642dc21",
         aarch64="7a2b0989194148f66e9295d8f11bc463bde02cbe276517f4d20a310fb84780ae",
     ),
+    Toolchain(
+        "deno",
+        2,
+        "deno",
+        "deno==2.9.8",
+        {
+            "x86_64": "b1d1318e7deda8efd593aefa8b565a827fe71cf83aeff09d3a5ceb047444ca18",
+            "aarch64": "3e286918a36f436134336c5c6ef37dfe3a27f16ea22cd6af452ab7daa4ef1da4",
+        },
+        prefix="deno-2.9.8.data/scripts/",
+        parts=("deno",),
+    ),
 )
 
 Download = Callable[[Toolchain, Path], Path]

@@ -1,0 +1,75 @@
+"""JavaScript and TypeScript on Deno: id ``deno`` (Fluxbase contract 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spinney.errors import Unsupported
+from spinney.model import Function, Outcome, Rights, Version
+from spinney.ports import Launch, Limits, Load, Problem, Sample
+from spinney.runtimes import install
+from spinney.runtimes.guest import guest_mount, make_load, program_mounts
+
+V8_FLAGS = "--max-old-space-size=4096,--max-semi-space-size=8,--initial-old-space-size=16"
+
+FLAGS = (
+    "--no-prompt",
+    "--no-config",
+    "--no-lock",
+    "--no-remote",
+    "--no-npm",
+    "--cached-only",
+    "--node-modules-dir=none",
+    "--no-code-cache",
+    "--allow-ffi",  # for the guest itself, which gives it up before it loads any code
+    f"--v8-flags={V8_FLAGS}",
+)
+
+
+class DenoRuntime:
+    """Deno from its PyPI wheel. The guest is ``guests/deno``."""
+
+    name = "deno"
+    ids: tuple[str, ...] = ("deno",)
+    sample = Sample("", "export default (request: { body: string }) => ({ hello: JSON.parse(request.body).name });\n")
+
+    def installed(self) -> Mapping[str, str]:
+        """The version behind the id; empty without Deno. Asks the binary once, until it changes."""
+        program = install.find("deno")
+        return {} if program is None else {"deno": install.version(program)}
+
+    def check(self, source: str) -> list[Problem]:
+        """None: faulty code is a failure of its calls."""
+        return []
+
+    def launch(self, runtime_id: str, rights: Rights) -> Launch:
+        """Raises Unsupported when there is no Deno."""
+        found = install.find("deno")
+        if found is None:
+            raise Unsupported("Deno is not installed")
+        program, mounts = program_mounts(found, "deno")
+        guest = guest_mount("deno")
+        return Launch(
+            key="deno",
+            argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js"),
+            environment=(("DENO_DIR", "/dev/null/deno"),),
+            mounts=(guest, *mounts),
+        )
+
+    def load(self, function: Function, version: Version, limits: Limits) -> Load:
+        """The source in the frame: the code of a function that may not read files is in none."""
+        return make_load(function, version, limits, {}, source=version.source)
+
+    def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
+        return Outcome.EXITED
+
+
+def permission_flags(rights: Rights) -> tuple[str, ...]:
+    """Deno's flags for what a function may do; what is not named here is refused without asking."""
+    places = "/var/task,/tmp"
+    return (
+        *(["--allow-net"] if rights.net else []),
+        "--allow-env" if rights.env else "--allow-env=FLUXBASE_*,SPINNEY_*",
+        *([f"--allow-read={places}"] if rights.read else []),
+        *([f"--allow-write={places}"] if rights.write else []),
+    )
