@@ -192,10 +192,15 @@ class GuestChannel(asyncio.Protocol):
         self.outputs: Outputs | None = None
 
     @classmethod
-    async def connect(cls, sock: socket.socket, stdout: int, stderr: int, watchdog: Watchdog, limits: Limits) -> GuestChannel:
-        """Take over a connected socket and the read ends of the output pipes; ``ready`` is set when the guest says so."""
+    async def connect(
+        cls, sock: socket.socket, stdout: int, stderr: int, watchdog: Watchdog, limits: Limits, *, logged: bool = True
+    ) -> GuestChannel:
+        """Take over a connected socket and the read ends of the output pipes; ``ready`` is set when the guest says so.
+
+        ``logged``: whether what comes by the pipes is part of a call's log.
+        """
         channel = cls(watchdog, limits)
-        channel.outputs = Outputs(stdout, stderr, channel._take_output)
+        channel.outputs = Outputs(stdout, stderr, channel._take_output if logged else _ignore)
         await channel._loop.create_unix_connection(lambda: channel, sock=sock)
         return channel
 
@@ -361,6 +366,10 @@ class GuestChannel(asyncio.Protocol):
             self._transport.abort()
         if self.outputs is not None:
             self.outputs.close()
+
+
+def _ignore(level: str, raw: bytes) -> None:
+    """What becomes of output that is no log: the pipes are drained all the same."""
 
 
 def _version(payload: bytes) -> str:

@@ -54,6 +54,7 @@ class DenoRuntime:
             argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js"),
             environment=(("DENO_DIR", "/dev/null/deno"),),
             mounts=(guest, *mounts),
+            pipes_are_logs=False,
         )
 
     def load(self, function: Function, version: Version, limits: Limits) -> Load:

@@ -56,7 +56,7 @@ def module_name(handler: str) -> str:
 
 
 def make_load(function: Function, version: Version, limits: Limits, files: Mapping[str, str], **more: str) -> Load:
-    """The files and the ``load`` frame of docs/guest-channel.md, with ``more`` fields in it; the first file is the one to load."""
+    """The files and the ``load`` frame of docs/guest-channel.md, with ``more`` in it; the first file is the one to load."""
     payload = {
         "function": function.name,
         "handler": version.handler,

@@ -60,7 +60,9 @@ class Start:
         stdout, stderr = os.pipe(), os.pipe()
         ends = (theirs.detach(), stdout[1], stderr[1])
         try:
-            self._channel = await GuestChannel.connect(ours, stdout[0], stderr[0], self._place.watchdog, self._spec.limits)
+            self._channel = await GuestChannel.connect(
+                ours, stdout[0], stderr[0], self._place.watchdog, self._spec.limits, logged=self._spec.launch.pipes_are_logs
+            )
             self._runtime = Child(await self._place.call(self._spawn, ids, *ends))
             code = await self._runtime.wait()
         finally:
