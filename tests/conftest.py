@@ -15,8 +15,9 @@ LOG_CHARACTERS = 8000
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server shared by the whole run; tests name what they make uniquely."""
-    with Server(tmp_path_factory.mktemp("server") / "data", env={"SPINNEY_ADMIN_KEY": ADMIN_KEY}) as shared:
+    """A running server, without rate limits, shared by the whole run; tests name what they make uniquely."""
+    env = {"SPINNEY_ADMIN_KEY": ADMIN_KEY, "SPINNEY_NO_RATE_LIMITS": "true"}
+    with Server(tmp_path_factory.mktemp("server") / "data", env=env) as shared:
         yield shared
 
 

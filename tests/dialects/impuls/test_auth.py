@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
+from tests.api import unique
 from tests.conftest import ADMIN_KEY
-from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, refused, unique
+from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, refused
 from tests.server import Server
 
 GUARDED = [

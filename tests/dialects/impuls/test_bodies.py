@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, envelope_of, refused, unique
+from tests.api import unique
+from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, envelope_of, refused
 from tests.server import Server
 from tests.wire import Wire
 

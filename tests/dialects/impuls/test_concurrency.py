@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.dialects.impuls.api import FUNCTIONS, Api, Function, refused, together, unique
+from tests.api import together, unique
+from tests.dialects.impuls.api import FUNCTIONS, Api, Function, refused
 from tests.processes import find_processes, new_name
 from tests.server import Server, wait_until
 from tests.wire import Wire

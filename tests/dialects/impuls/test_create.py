@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.api import UUID4, together, unique
 from tests.dialects.impuls import rules
-from tests.dialects.impuls.api import FULL_KEYS, FUNCTIONS, TIME, TRIVIAL, UUID4, Api, refused, together, unique
+from tests.dialects.impuls.api import FULL_KEYS, FUNCTIONS, TIME, TRIVIAL, Api, refused
 from tests.dialects.impuls.rules import Fields, short
 
 

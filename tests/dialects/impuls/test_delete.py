@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.dialects.impuls.api import FUNCTIONS, Api, refused, together, unique
+from tests.api import together, unique
+from tests.dialects.impuls.api import FUNCTIONS, Api, refused
 
 
 def test_delete(api: Api) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.impuls.api import TIME, TRIVIAL, UUID, Api, Function, refused, together, unique
+from tests.api import UUID, together, unique
+from tests.dialects.impuls.api import TIME, TRIVIAL, Api, Function, refused
 from tests.processes import find_processes, new_name
 from tests.server import Server, wait_until
 

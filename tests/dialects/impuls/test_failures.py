@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from spinney.runtimes.node import find_programs
-from tests.dialects.impuls.api import Api, Function, together
+from tests.api import together
+from tests.dialects.impuls.api import Api, Function
 from tests.processes import find_processes, new_name
 from tests.server import Server, wait_until
 

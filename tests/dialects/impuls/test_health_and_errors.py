@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, refused, unique
+from tests.api import unique
+from tests.dialects.impuls.api import FUNCTIONS, TRIVIAL, Api, Function, refused
 from tests.server import Server
 from tests.wire import Wire
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.impuls.api import UUID, Api, Function, envelope_of
+from tests.api import UUID
+from tests.dialects.impuls.api import Api, Function, envelope_of
 from tests.server import Server
 from tests.wire import Wire
 

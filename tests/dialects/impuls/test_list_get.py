@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.dialects.impuls.api import FULL_KEYS, FUNCTIONS, Api, together
+from tests.api import together
+from tests.dialects.impuls.api import FULL_KEYS, FUNCTIONS, Api
 
 
 def test_an_empty_list(own_account: Api) -> None:

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.dialects.impuls.api import Api, Function, together
+from tests.api import together
+from tests.dialects.impuls.api import Api, Function
 
 LIMIT = 262144
 TRUNCATED = "[WARN] log output truncated (max 262144 bytes)"

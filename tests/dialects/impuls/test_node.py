@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.impuls.api import UUID, Api, Function, envelope_of
+from tests.api import UUID
+from tests.dialects.impuls.api import Api, Function, envelope_of
 
 RUNTIMES = ["nodejs18", "nodejs20", "nodejs22"]
 

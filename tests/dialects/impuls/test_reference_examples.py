@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests import shell
-from tests.dialects.impuls.api import FULL_KEYS, TIME, UUID4
+from tests.api import UUID4
+from tests.dialects.impuls.api import FULL_KEYS, TIME
 from tests.server import Server
 
 JSON = '-H "Content-Type: application/json"'

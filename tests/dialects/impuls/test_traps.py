@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.api import together
 from tests.dialects.impuls import attacks
-from tests.dialects.impuls.api import FUNCTIONS, Api, Function, together
+from tests.dialects.impuls.api import FUNCTIONS, Api, Function
 from tests.server import wait_until
 
 

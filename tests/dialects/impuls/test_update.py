@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.api import unique
 from tests.dialects.impuls import rules
-from tests.dialects.impuls.api import FULL_KEYS, TIME, Api, Function, refused, unique
+from tests.dialects.impuls.api import FULL_KEYS, TIME, Api, Function, refused
 from tests.dialects.impuls.rules import Fields, short
 
 BEFORE: Fields = {
