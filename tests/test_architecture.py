@@ -37,7 +37,7 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
 SHARED = {
-    "drivers": {"channel"},
+    "drivers": {"channel", "ahead"},
     "runtimes": {"install", "guest"},
     "stores": {"engine", "rows", "tables"},
     "dialects": set[str](),

@@ -140,12 +140,19 @@ class Sandbox(Protocol):
         Raises StartFailed when files or limits cannot be put in place.
         """
 
+    @property
+    def may_send_ahead(self) -> bool:
+        """Whether ``call`` may be called again before the calls that are running have ended."""
+
     async def call(self, call: Call, deadline: float) -> Reply:
-        """One invocation over the guest channel. Never two at once.
+        """One invocation over the guest channel.
 
         ``deadline`` is on the loop's clock (``loop.time()``). Ends at most 1 s after it, and when it is over every process of the
         sandbox is dead. Failures of the guest are Replies, not exceptions; after a reply that is not ``reusable`` only
         ``close`` may be called.
+
+        A call that is sent ahead begins when the one before it has ended, and has ``call.timeout_s`` from then. When that does
+        not happen soon it ends as NOT_RUN, ``reusable``: it was taken back unread, for another sandbox.
         """
 
     async def exec(self, command: Command) -> Process:

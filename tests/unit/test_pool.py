@@ -34,6 +34,10 @@ class CountingSandbox:
     def load(self, load: Load) -> None:
         self.loads += 1
 
+    @property
+    def may_send_ahead(self) -> bool:
+        return self.driver.ahead
+
     async def call(self, call: Call, deadline: float) -> Reply:
         return Reply(Outcome.OK, call.body, reusable=True)
 
@@ -56,6 +60,7 @@ class CountingDriver:
         self.live: set[CountingSandbox] = set()
         self.made = 0
         self.failing = False
+        self.ahead = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -132,11 +137,11 @@ async def until(condition) -> None:  # type: ignore[no-untyped-def]
 
 async def test_a_sandbox_is_used_again(house: House) -> None:
     first = await house.acquire(target())
-    house.pool.give(first)
+    house.pool.give(first, 0.0)
     second = await house.acquire(target())
     assert second is first
     assert house.driver.made == 1
-    house.pool.give(second)
+    house.pool.give(second, 0.0)
 
 
 async def test_a_dropped_sandbox_is_never_used_again(house: House) -> None:
@@ -144,20 +149,20 @@ async def test_a_dropped_sandbox_is_never_used_again(house: House) -> None:
     house.pool.drop(first)
     second = await house.acquire(target())
     assert second.sandbox is not first.sandbox
-    house.pool.give(second)
+    house.pool.give(second, 0.0)
 
 
 async def test_versions_share_nothing(house: House) -> None:
     first, second = await house.acquire(target("f")), await house.acquire(target("g"))
     assert first.sandbox is not second.sandbox
-    house.pool.give(first)
+    house.pool.give(first, 0.0)
     assert house.pool.take("g") is None
-    house.pool.give(second)
+    house.pool.give(second, 0.0)
 
 
 async def test_callers_are_served_in_order(house: House) -> None:
     slots = [await house.acquire(target())]
-    house.pool.give(slots[0])
+    house.pool.give(slots[0], 0.0)
     slot = await house.acquire(target())
     slot.line.mean_s = 1e-6  # calls so short that nobody starts another sandbox for them
     served: list[int] = []
@@ -165,11 +170,11 @@ async def test_callers_are_served_in_order(house: House) -> None:
     async def one(number: int) -> None:
         got = await house.acquire(target())
         served.append(number)
-        house.pool.give(got)
+        house.pool.give(got, 0.0)
 
     waiting = [asyncio.ensure_future(one(number)) for number in range(10)]
     await settle()
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     await asyncio.gather(*waiting)
     assert served == list(range(10))
     assert house.driver.made == 1
@@ -179,7 +184,7 @@ async def test_long_calls_get_sandboxes_of_their_own(house: House) -> None:
     slots = await asyncio.wait_for(asyncio.gather(*(house.acquire(target()) for _ in range(12))), 10)
     assert len({slot.sandbox.id for slot in slots}) == 12
     for slot in slots:
-        house.pool.give(slot)
+        house.pool.give(slot, 0.0)
 
 
 async def test_calls_that_used_to_be_short_and_now_are_long(house: House) -> None:
@@ -188,7 +193,89 @@ async def test_calls_that_used_to_be_short_and_now_are_long(house: House) -> Non
     others = [asyncio.ensure_future(house.acquire(target())) for _ in range(3)]
     slots = await asyncio.wait_for(asyncio.gather(*others), 10)
     for each in [slot, *slots]:
-        house.pool.give(each)
+        house.pool.give(each, 0.0)
+
+
+async def brisk(house: House) -> Slot:
+    """The one sandbox of a function whose calls have been very short; in use, and open for more."""
+    house.driver.ahead = True
+    slot = await house.acquire(target())
+    for _ in range(pool_module.BRISK_SERVED_MIN + 1):
+        house.pool.give(slot, 0.00001)
+        assert house.pool.take("f") is slot
+    return slot
+
+
+async def test_short_calls_share_a_sandbox(house: House) -> None:
+    slot = await brisk(house)
+    assert [house.pool.take("f") for _ in range(pool_module.SENT_MAX - 1)] == [slot] * (pool_module.SENT_MAX - 1)
+    assert house.pool.take("f") is None
+    house.pool.give(slot, 0.00001)
+    assert house.pool.take("f") is slot
+    for _ in range(pool_module.SENT_MAX):
+        house.pool.give(slot, 0.00001)
+    assert house.pool.counts() == {"idle": 1, "busy": 0, "starting": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize("reason", ["the sandbox does not want it", "calls are long"])
+async def test_calls_that_share_no_sandbox(house: House, reason: str) -> None:
+    slot = await brisk(house)
+    if reason == "calls are long":
+        house.pool.give(slot, 1.0)
+        assert house.pool.take("f") is slot
+    else:
+        house.driver.ahead = False
+    assert house.pool.take("f") is None
+    house.pool.leave(slot)
+
+
+async def test_waiting_calls_are_sent_together_once_calls_are_short(house: House) -> None:
+    slot = await brisk(house)
+    house.driver.ahead = False
+    house.driver.gate.clear()
+    waiting = [asyncio.ensure_future(house.pool.acquire(target())) for _ in range(3)]
+    await settle()
+    assert not any(task.done() for task in waiting)
+    house.driver.ahead = True
+    house.pool.give(slot, 0.00001)
+    await settle()
+    for task in waiting:
+        assert task.result() is slot
+        house.pool.leave(slot)
+    house.driver.gate.set()
+
+
+async def test_a_call_that_was_taken_back_goes_first_and_alone(house: House) -> None:
+    slot = await brisk(house)
+    assert house.pool.take("f") is slot
+    house.driver.gate.clear()
+    house.driver.ahead = False
+    later = asyncio.ensure_future(house.pool.acquire(target()))
+    await settle()
+    house.pool.leave(slot)
+    again = asyncio.ensure_future(house.pool.acquire(target(), again=True))
+    house.driver.ahead = True
+    await settle()
+    assert not again.done() and not later.done()
+    house.pool.give(slot, 0.00001)
+    await settle()
+    assert again.result() is slot
+    assert later.result() is slot  # nothing long is before it
+    house.pool.leave(slot)
+    house.pool.leave(slot)
+    house.driver.gate.set()
+
+
+async def test_a_shared_sandbox_that_breaks_is_closed_when_all_have_left(house: House) -> None:
+    slot = await brisk(house)
+    assert house.pool.take("f") is slot
+    house.pool.drop(slot)
+    other = await house.acquire(target())
+    assert other is not slot
+    assert len(house.driver.live) == 2
+    house.pool.drop(slot)
+    await until(lambda: len(house.driver.live) == 1)
+    house.pool.give(other, 0.0)
 
 
 async def test_the_queue_is_bounded() -> None:
@@ -198,9 +285,9 @@ async def test_the_queue_is_bounded() -> None:
     await settle()
     with pytest.raises(Busy):
         await house.acquire(target())
-    house.pool.give(slot)
-    house.pool.give(await waiting[0])
-    house.pool.give(await waiting[1])
+    house.pool.give(slot, 0.0)
+    house.pool.give(await waiting[0], 0.0)
+    house.pool.give(await waiting[1], 0.0)
     await house.close()
 
 
@@ -210,7 +297,7 @@ async def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Busy, match="no capacity"):
         await house.acquire(target())
     assert house.pool.counts()["waiting"] == 0
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     await house.close()
 
 
@@ -222,7 +309,7 @@ async def test_a_caller_that_goes_away_loses_nothing(house: House) -> None:
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     assert house.pool.counts() == {"idle": 1, "busy": 0, "starting": 0, "waiting": 0}
 
 
@@ -231,7 +318,7 @@ async def test_a_caller_that_goes_away_at_the_moment_of_its_turn(house: House) -
     slot.line.mean_s = 1e-6
     waiting = asyncio.ensure_future(house.acquire(target()))
     await settle()
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
@@ -243,17 +330,17 @@ async def test_a_start_that_fails_fails_its_caller(house: House) -> None:
     with pytest.raises(StartFailed, match="no luck"):
         await house.acquire(target())
     house.driver.failing = False
-    house.pool.give(await house.acquire(target()))
+    house.pool.give(await house.acquire(target()), 0.0)
 
 
 async def test_retired_versions_finish_and_go(house: House) -> None:
     busy = await house.acquire(target())
     other = await house.acquire(target())
-    house.pool.give(other)
+    house.pool.give(other, 0.0)
     house.pool.retire("f")
     await settle()
     assert house.driver.live == {busy.sandbox}
-    house.pool.give(busy)
+    house.pool.give(busy, 0.0)
     await settle()
     assert house.driver.live == set()
     assert house.pool.take("f") is None
@@ -262,13 +349,13 @@ async def test_retired_versions_finish_and_go(house: House) -> None:
 async def test_memory_stays_inside_the_budget() -> None:
     house = House(budget_bytes=5 * IDLE_MB * MB)
     for number in range(20):
-        house.pool.give(await asyncio.wait_for(house.acquire(target(f"f{number}")), 10))
+        house.pool.give(await asyncio.wait_for(house.acquire(target(f"f{number}")), 10), 0.0)
         await settle()
         assert len(house.driver.live) <= 5
     assert house.driver.made == 20
     newest = house.pool.take("f19")
     assert newest is not None
-    house.pool.give(newest)
+    house.pool.give(newest, 0.0)
     await house.close()
 
 
@@ -278,15 +365,15 @@ async def test_a_full_budget_makes_callers_wait() -> None:
     third = asyncio.ensure_future(house.acquire(target("c")))
     await asyncio.sleep(3 * pool_module.TICK_S)
     assert not third.done()
-    house.pool.give(first)
-    house.pool.give(await asyncio.wait_for(third, 10))
-    house.pool.give(second)
+    house.pool.give(first, 0.0)
+    house.pool.give(await asyncio.wait_for(third, 10), 0.0)
+    house.pool.give(second, 0.0)
     await house.close()
 
 
 async def test_idle_sandboxes_expire() -> None:
     house = House(idle_s=0.01)
-    house.pool.give(await house.acquire(target()))
+    house.pool.give(await house.acquire(target()), 0.0)
     await until(lambda: not house.driver.live)
     await house.close()
 
@@ -299,7 +386,7 @@ async def test_a_stem_serves_and_is_replaced() -> None:
     assert isinstance(slot.sandbox, CountingSandbox)
     assert slot.sandbox.loads == 1
     await until(lambda: house.stems.counts() == {"k": 2})
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     await house.close()
 
 
@@ -310,7 +397,7 @@ async def test_a_dead_stem_is_not_handed_out() -> None:
     slot = await house.acquire(target())
     assert isinstance(slot.sandbox, CountingSandbox)
     assert not slot.sandbox.closed
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     house.driver.live = {sandbox for sandbox in house.driver.live if not sandbox.closed}
     await house.close()
 
@@ -325,5 +412,5 @@ async def test_after_close_nobody_gets_in(house: House) -> None:
         await waiting
     with pytest.raises(Busy, match="shutting down"):
         await house.acquire(target("g"))
-    house.pool.give(slot)
+    house.pool.give(slot, 0.0)
     await closing

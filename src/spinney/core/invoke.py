@@ -33,14 +33,15 @@ class Invoker:
         loop, pool = self._loop, self._pool
         slot = None
         try:
+            slot = pool.take(target.id) or await pool.acquire(target)
             while True:
-                slot = pool.take(target.id) or await pool.acquire(target)
                 self._records.begin(target, call, trigger)
                 reply = await slot.sandbox.call(call, loop.time() + call.timeout_s)
                 if reply.outcome is not Outcome.NOT_RUN:
                     break
-                pool.drop(slot)
+                (pool.leave if reply.reusable else pool.drop)(slot)
                 slot = None
+                slot = await pool.acquire(target, again=True)
         except Error as error:
             if slot is not None:
                 pool.drop(slot)
@@ -51,7 +52,7 @@ class Invoker:
                 pool.drop(slot)
             raise
         if reply.reusable:
-            pool.give(slot)
+            pool.give(slot, reply.duration_s)
         else:
             pool.drop(slot)
             if reply.outcome is Outcome.EXITED and reply.exit_code is not None:

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import NamedTuple
 
 import structlog
 
@@ -30,6 +31,12 @@ MEASURE_EVERY_S = 1.0
 UNKNOWN_STARTS_MAX = 4
 """Sandboxes started at once for a version whose calls have not shown yet how long they take."""
 SMOOTHING = 0.1
+BRISK_S = 0.0005
+"""Functions whose calls take less are sent several at a time, so that their sandboxes need not be woken for each."""
+BRISK_SERVED_MIN = 8
+LOOK_AT_MAX = 4
+SENT_MAX = 8
+"""Calls that one sandbox of such a function has at the same time: it runs one, the others stand behind it."""
 BUSY = "no capacity to run the function"
 STOPPING = "the server is shutting down"
 
@@ -37,13 +44,29 @@ STOPPING = "the server is shutting down"
 class Slot:
     """A sandbox in the pool's books."""
 
-    __slots__ = ("line", "sandbox", "since", "taken_at")
+    __slots__ = ("broken", "line", "sandbox", "since", "users")
 
     def __init__(self, sandbox: Sandbox, line: Line) -> None:
         self.sandbox = sandbox
         self.line = line
+        self.users = 0
+        """Calls that it has."""
+        self.broken = False
         self.since = 0.0
-        self.taken_at = 0.0
+
+    def has_room(self) -> bool:
+        """Whether it may get one more call."""
+        if self.broken:
+            return False
+        return not self.users or (self.users < SENT_MAX and self.line.brisk() and self.sandbox.may_send_ahead)
+
+
+class Waiting(NamedTuple):
+    """A call in line: ``alone`` when it may not stand behind another in its sandbox."""
+
+    slot: asyncio.Future[Slot]
+    since: float
+    alone: bool = False
 
 
 class Line:
@@ -55,8 +78,8 @@ class Line:
         self.target = target
         self.kind = kind
         self.idle: deque[Slot] = deque()
-        self.waiting: deque[tuple[asyncio.Future[Slot], float]] = deque()
-        self.busy = 0
+        self.waiting: deque[Waiting] = deque()
+        self.busy: deque[Slot] = deque()
         self.starting = 0
         self.mean_s: float | None = None
         self.served = 0
@@ -66,7 +89,25 @@ class Line:
 
     @property
     def live(self) -> int:
-        return len(self.idle) + self.busy + self.starting
+        return len(self.idle) + self.active
+
+    @property
+    def active(self) -> int:
+        return len(self.busy) + self.starting
+
+    def brisk(self) -> bool:
+        """Whether its calls are so short that a sandbox may have several."""
+        return self.served > BRISK_SERVED_MIN and self.mean_s is not None and self.mean_s < BRISK_S
+
+    def with_room(self) -> Slot | None:
+        """A busy sandbox that may get one more call; they take turns."""
+        busy = self.busy
+        for _ in range(min(len(busy), LOOK_AT_MAX)):
+            slot = busy[0]
+            busy.rotate(-1)
+            if slot.has_room():
+                return slot
+        return None
 
     def look(self, now: float) -> None:
         """Note how many calls a second this line gets done."""
@@ -81,7 +122,7 @@ class Line:
         """
         if self.mean_s is None:
             return float("inf")
-        by_length = len(self.waiting) * self.mean_s / max(1, self.busy + self.starting)
+        by_length = len(self.waiting) * self.mean_s / max(1, self.active)
         return min(by_length, len(self.waiting) / self.per_s) if self.per_s else by_length
 
 
@@ -135,74 +176,104 @@ class Pool:
     # -- the hot path --------------------------------------------------------------------------------------------------
 
     def take(self, version_id: str) -> Slot | None:
-        """An idle sandbox of this version, or None; then ``acquire`` gets one."""
+        """A sandbox of this version that can have one more call now, or None; then ``acquire`` gets one."""
         line = self._lines.get(version_id)
-        if line is None or not line.idle:
+        if line is None:
             return None
-        slot = line.idle.pop()
-        line.busy += 1
-        slot.taken_at = monotonic()
+        if line.idle:
+            slot = line.idle.pop()
+            line.busy.append(slot)
+        else:
+            room = line.with_room() if line.busy and not line.waiting and line.brisk() else None
+            if room is None:
+                return None
+            slot = room
+        slot.users += 1
         return slot
 
-    def give(self, slot: Slot) -> None:
-        """Take back a sandbox that can serve again."""
+    def give(self, slot: Slot, took_s: float) -> None:
+        """A call has ended well, and ran for ``took_s`` seconds."""
         line = slot.line
-        now = monotonic()
-        took = now - slot.taken_at
         mean = line.mean_s
-        line.mean_s = took if mean is None else mean + SMOOTHING * (took - mean)
+        line.mean_s = took_s if mean is None else mean + SMOOTHING * (took_s - mean)
         line.served += 1
-        self._offer(slot, now)
+        self.leave(slot)
 
-    def _offer(self, slot: Slot, now: float) -> None:
-        """To the call that waits longest, or among the idle, or away when nobody may use it any more."""
+    def leave(self, slot: Slot) -> None:
+        """A call is done with its sandbox, which is as good as before."""
+        slot.users -= 1
+        self._offer(slot)
+
+    def _offer(self, slot: Slot) -> None:
+        """To the calls that wait longest; among the idle, or away, when nobody uses it any more."""
         line = slot.line
-        waiter = self._next(line)
-        if waiter is not None:
-            slot.taken_at = now
+        while line.waiting and slot.has_room():
+            waiter = self._next(line, alone=not slot.users)
+            if waiter is None:
+                break
+            slot.users += 1
             waiter.set_result(slot)
+        if slot.users:
             return
-        line.busy -= 1
+        if slot.broken:
+            self._close(slot)
+            return
+        line.busy.remove(slot)
         if line.retired or self._closed:
             self._close(slot)
         else:
-            slot.since = now
+            slot.since = monotonic()
             line.idle.append(slot)
 
-    def _next(self, line: Line) -> asyncio.Future[Slot] | None:
-        """The call that has waited longest and whose caller is still there, taken off the queue."""
-        while line.waiting:
-            waiter, _ = line.waiting.popleft()
+    def _next(self, line: Line, *, alone: bool = True) -> asyncio.Future[Slot] | None:
+        """The call that has waited longest and whose caller is still there, taken off the queue; with ``alone`` False not one
+        that wants a sandbox for itself.
+        """
+        while line.waiting and (alone or not line.waiting[0].alone):
+            waiter = line.waiting.popleft().slot
             self._queued -= 1
             if not waiter.done():
                 return waiter
         return None
 
     def drop(self, slot: Slot) -> None:
-        """A sandbox that may not serve again: closed in the background."""
-        slot.line.busy -= 1
-        self._close(slot)
-        self._serve(slot.line)
+        """A sandbox that may not serve again: closed in the background, once all calls that it has have left it."""
+        slot.users -= 1
+        if not slot.broken:
+            slot.broken = True
+            slot.line.busy.remove(slot)
+            self._serve(slot.line)
+        if not slot.users:
+            self._close(slot)
 
-    async def acquire(self, target: Target) -> Slot:
-        """A sandbox for a call that found none idle: waits for a busy one, or starts one, whichever is sooner.
+    async def acquire(self, target: Target, *, again: bool = False) -> Slot:
+        """A sandbox for a call that found none: waits for a busy one, or starts one, whichever is sooner.
 
+        again: it has been in line before, and was taken back from behind a long call: it goes first, and stands behind nobody.
         Raises Busy, StartFailed, Unsupported. Callers are served in order of arrival.
         """
         line = self._line(target)
         if self._closed:
             raise Busy(STOPPING)
-        if len(line.waiting) >= self._limits.queue_per_version or self._queued >= self._limits.queue_total:
+        waiting = Waiting(self._loop.create_future(), monotonic(), alone=again)
+        if again:
+            line.waiting.appendleft(waiting)
+        elif len(line.waiting) >= self._limits.queue_per_version or self._queued >= self._limits.queue_total:
             raise Busy(BUSY)
-        waiter: asyncio.Future[Slot] = self._loop.create_future()
-        line.waiting.append((waiter, monotonic()))
+        else:
+            line.waiting.append(waiting)
         self._queued += 1
+        if line.idle:
+            slot = line.idle.pop()
+            line.busy.append(slot)
+            self._offer(slot)
         self._serve(line)
         try:
-            return await waiter
+            return await waiting.slot
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.give(waiter.result())
+            given = waiting.slot
+            if given.done() and not given.cancelled() and given.exception() is None:
+                self.leave(given.result())
             raise
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -221,11 +292,11 @@ class Pool:
     def _worth_starting(self, line: Line) -> bool:
         if line.live >= self._limits.sandboxes_per_version:
             return False
-        if line.busy + line.starting == 0:
+        if line.active == 0:
             return True
         if line.mean_s is None:
             return line.starting < UNKNOWN_STARTS_MAX
-        few = line.busy + line.starting < self._limits.sandboxes_eager
+        few = line.active < self._limits.sandboxes_eager
         return line.expected_wait_s() > (EAGER_S if few else self._stems.start_s(line.kind.key))
 
     def _start(self, line: Line) -> None:
@@ -244,8 +315,9 @@ class Pool:
             log.exception("a sandbox could not be started")
             self._fail_one(line, StartFailed("internal error"))
         else:
-            line.busy += 1
-            self._offer(Slot(sandbox, line), monotonic())
+            slot = Slot(sandbox, line)
+            line.busy.append(slot)
+            self._offer(slot)
         finally:
             line.starting -= 1
             self._budget.end(line.kind.idle_bytes)
@@ -304,14 +376,14 @@ class Pool:
 
     def _attend(self, line: Line, now: float) -> None:
         """Fail calls that have waited too long; start more sandboxes when others have waited for longer than a start takes."""
-        while line.waiting and now - line.waiting[0][1] > self._limits.queue_wait_s:
+        while line.waiting and now - line.waiting[0].since > self._limits.queue_wait_s:
             self._fail_one(line, Busy(BUSY))
         if not line.waiting:
             self._forget(line)
             return
         line.look(now)
         patience_s = max(PATIENCE_S, self._stems.start_s(line.kind.key))
-        stuck = now - line.waiting[0][1] > patience_s and len(line.waiting) > line.per_s * patience_s
+        stuck = now - line.waiting[0].since > patience_s and len(line.waiting) > line.per_s * patience_s
         if line.live == 0 or stuck:
             free = min(self._limits.sandboxes_per_version - line.live, len(line.waiting) - line.starting, UNKNOWN_STARTS_MAX)
             for _ in range(free - line.starting):
@@ -370,7 +442,7 @@ class Pool:
         lines = self._lines.values()
         return {
             "idle": sum(len(line.idle) for line in lines),
-            "busy": sum(line.busy for line in lines),
+            "busy": sum(len(line.busy) for line in lines),
             "starting": sum(line.starting for line in lines),
             "waiting": self._queued,
         }

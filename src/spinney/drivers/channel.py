@@ -17,6 +17,7 @@ from typing import cast
 
 import msgspec
 
+from spinney.drivers.ahead import BYTES_MAX, Ahead, Sent
 from spinney.errors import StartFailed
 from spinney.model import Call, LogLine, Outcome, Reply
 from spinney.ports import Limits, Load
@@ -33,7 +34,9 @@ FRAME_OVERHEAD = 65536
 """Room in a result frame for its meta and header beyond the largest body."""
 
 PIPE_READ = 65536
-WATCH_EVERY_S = 0.05
+WATCH_EVERY_S = 0.02
+SLOW_S = 0.01
+"""A call that runs longer does not keep others waiting that were sent behind it."""
 
 
 class Watchdog:
@@ -54,8 +57,11 @@ class Watchdog:
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for channel in [channel for channel, deadline in self._deadlines.items() if deadline <= now]:
-            channel.expire()
+        for channel, deadline in list(self._deadlines.items()):
+            if deadline <= now:
+                channel.expire()
+            elif channel.lingers:
+                channel.recall()
         self._timer = loop.call_later(WATCH_EVERY_S, self._check) if self._deadlines else None
 
 
@@ -89,6 +95,7 @@ class OutputPipe:
         self._level = level
         self._sink = sink
         self._partial = b""
+        self.used = False
 
     @property
     def half(self) -> bool:
@@ -106,6 +113,7 @@ class OutputPipe:
         if not data:
             asyncio.get_running_loop().remove_reader(self.fd)
             return False
+        self.used = self._sink is not _ignore
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         for line in lines:
@@ -140,6 +148,11 @@ class Outputs:
         for fd, pipe in self._pipes.items():
             self._poll.register(fd, select.POLLIN)
             loop.add_reader(fd, pipe.read)
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was ever logged this way: then whose it is can only be known while one call is sent at a time."""
+        return self._stdout.used or self._stderr.used
 
     def drain(self, budget_bytes: int = 16 << 20) -> None:
         """Read all that was written before now; a pipe holds less than ``budget_bytes``, so an endless writer is cut."""
@@ -187,6 +200,10 @@ class GuestChannel(asyncio.Protocol):
         self._listening = False  # whether what is written now belongs to a call
         self._queued = b""
         self._started = 0.0
+        self._ahead = Ahead()
+        self._slow = False
+        self.guest_end: Callable[[], socket.socket] | None = None
+        """Gives the guest's own end of the channel; without it no call can be taken back, so none is sent ahead."""
         self.ready: asyncio.Future[str] = self._loop.create_future()
         self.ended = False
         self.outputs: Outputs | None = None
@@ -224,40 +241,79 @@ class GuestChannel(asyncio.Protocol):
         self._result_bytes = limits.result_bytes
         self._log_bytes = limits.log_bytes
 
+    @property
+    def may_send_ahead(self) -> bool:
+        """Whether the guest may get a call while it runs another: it answers fast, and logs by frames that name their call."""
+        return not self._slow and self.guest_end is not None and self.outputs is not None and not self.outputs.used
+
     def call(self, call: Call, deadline: float) -> asyncio.Future[Reply]:
         """Send one invocation; the future ends with its result, at the deadline or with the end of the guest.
 
-        A Reply with TIMEOUT or EXITED says only that: the owner finds out how the guest ended. NOT_RUN: it had ended before.
+        One that is sent while another runs has its whole time from the end of that one. A Reply with TIMEOUT or EXITED says only
+        that: the owner finds out how the guest ended. NOT_RUN: it had ended before, or (reusable) has not begun this one.
         """
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[Reply] = self._loop.create_future()
         if self.ended or self._transport is None or self.outputs is None:
             waiter.set_result(Reply(Outcome.NOT_RUN))
             return waiter
-        self.outputs.forget()
-        self._log = None
-        self._listening = True
         # Not a counter: what an earlier call left running must not guess it and answer for this one.
-        self._number = number = getrandbits(32)
+        number = getrandbits(32)
         identity, meta, body = call.id.encode(), call.meta, call.body
         size = INVOKE_FIXED + len(identity) + len(meta) + len(body)
+        sent = Sent(number, size + HEADER.size, waiter, call.timeout_s)
+        if self._waiter is None:
+            self.outputs.forget()
+            self._begin(sent, deadline)
+        elif self._ahead.size + sent.size <= BYTES_MAX:
+            self._ahead.append(sent)
+        else:
+            waiter.set_result(Reply(Outcome.NOT_RUN, reusable=True))
+            return waiter
         fixed = INVOKE.pack(size, number, INVOKE_KIND, int(call.timeout_s * 1000), len(identity), len(meta))
         queued, self._queued = self._queued, b""
-        self._watchdog.add(self, deadline)
-        self._started = perf_counter()
         self._transport.write(b"".join((queued, fixed, identity, meta, body)))
         return waiter
+
+    def _begin(self, sent: Sent, deadline: float) -> None:
+        """From now on this is the call that the guest works on."""
+        self._number, self._waiter = sent.number, sent.waiter
+        self._log = None
+        self._listening = True
+        self._slow = False
+        self._watchdog.add(self, deadline)
+        self._started = perf_counter()
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the running call takes so long that none should stand behind it."""
+        return (len(self._ahead) > 0 or not self._slow) and perf_counter() - self._started > SLOW_S
+
+    def recall(self) -> None:
+        """Take back the calls that the guest has not begun; they end as NOT_RUN, and reusable, for the guest is well."""
+        self._slow = True
+        if not self._ahead or self.guest_end is None:
+            return
+        try:
+            with self.guest_end() as guest_end:
+                taken = self._ahead.take_back(guest_end)
+        except OSError:
+            return  # it has just ended: whoever notices that sees to these calls too
+        if taken is None:
+            self._break()
+            return
+        for sent in taken:
+            _settle(sent, Reply(Outcome.NOT_RUN, reusable=True))
 
     def expire(self) -> None:
         """The deadline of the running call is over."""
         self._finish(Reply(Outcome.TIMEOUT))
 
     def _finish(self, reply: Reply) -> None:
+        self._watchdog.remove(self)
         waiter = self._waiter
-        if waiter is None or waiter.done():
-            self._watchdog.remove(self)
+        if waiter is None:
             return
         reply.duration_s = perf_counter() - self._started
-        self._watchdog.remove(self)
         assert self.outputs is not None
         self.outputs.finish()
         self._listening = False
@@ -265,7 +321,20 @@ class GuestChannel(asyncio.Protocol):
         if log is not None:
             reply.logs, reply.logs_truncated = log.lines, log.truncated
         self._waiter = None
-        waiter.set_result(reply)
+        if not waiter.done():
+            waiter.set_result(reply)
+        if self._ahead:
+            self._advance(reply.reusable)
+
+    def _advance(self, reusable: bool) -> None:
+        """The guest has ended a call with others behind it: it has the next one already, or will never begin any."""
+        if reusable:
+            sent = self._ahead.popleft()
+            self._begin(sent, self._loop.time() + sent.timeout_s)
+            return
+        self.ended = True
+        for sent in self._ahead.clear():
+            _settle(sent, Reply(Outcome.NOT_RUN))
 
     def collect(self, reply: Reply) -> None:
         """Add what the guest's processes wrote until they were dead. Call once, after their end and before ``close``."""
@@ -370,6 +439,11 @@ class GuestChannel(asyncio.Protocol):
 
 def _ignore(level: str, raw: bytes) -> None:
     """What becomes of output that is no log: the pipes are drained all the same."""
+
+
+def _settle(sent: Sent, reply: Reply) -> None:
+    if not sent.waiter.done():
+        sent.waiter.set_result(reply)
 
 
 def _version(payload: bytes) -> str:

@@ -35,6 +35,8 @@ class FakeSandbox:
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._lines: list[LogLine] = []
 
+    may_send_ahead = False
+
     def load(self, load: Load) -> None:
         self.loaded = load
 

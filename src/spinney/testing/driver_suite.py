@@ -225,6 +225,54 @@ class DriverSuite:
         assert (await call).outcome is Outcome.EXITED
 
 
+class AheadSuite:
+    """For drivers whose sandboxes can be sent calls ahead; fixtures as in DriverSuite."""
+
+    async def test_calls_sent_ahead_are_answered_in_order(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            assert sandbox.may_send_ahead
+            assert await asyncio.gather(*(get(sandbox, "remember", value=n) for n in range(8))) == [None, *range(7)]
+
+    async def test_calls_behind_a_long_one_are_taken_back(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            long = asyncio.create_task(ask(sandbox, "burn", cpu_s=0.5))
+            await asyncio.sleep(0)
+            behind = await asyncio.gather(*(ask(sandbox, "remember", value=n) for n in range(3)))
+            assert not long.done()
+            assert [(reply.outcome, reply.reusable) for reply in behind] == [(Outcome.NOT_RUN, True)] * 3
+            assert not sandbox.may_send_ahead
+            assert (await long).outcome is Outcome.OK
+            assert await get(sandbox, "remember", value="x") is None
+            assert sandbox.may_send_ahead
+
+    async def test_calls_behind_the_end_are_not_run(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            ended, *behind = await asyncio.gather(
+                ask(sandbox, "leave", code=7), *(ask(sandbox, "echo", value=1) for _ in range(2))
+            )
+            assert (ended.outcome, ended.exit_code) == (Outcome.EXITED, 7)
+            assert [(reply.outcome, reply.reusable) for reply in behind] == [(Outcome.NOT_RUN, False)] * 2
+
+    async def test_a_call_that_was_sent_ahead_has_its_own_time(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            first, second = await asyncio.gather(ask(sandbox, "echo", value=1), ask(sandbox, "hang", timeout_s=0.5))
+            assert (first.outcome, second.outcome) == (Outcome.OK, Outcome.TIMEOUT)
+            assert second.duration_s >= 0.5
+
+    async def test_what_is_written_to_the_pipes_ends_sending_ahead(
+        self, driver: Driver, spec: Callable[..., SandboxSpec]
+    ) -> None:
+        async with opened(driver, spec()) as sandbox:
+            assert [line.text for line in (await ask(sandbox, "write", stdout="hello")).logs] == ["hello"]
+            assert not sandbox.may_send_ahead
+
+    async def test_a_large_call_is_not_sent_ahead(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            first, large = await asyncio.gather(ask(sandbox, "echo", value=1), ask(sandbox, "echo", value="x" * 100_000))
+            assert (first.outcome, large.outcome, large.reusable) == (Outcome.OK, Outcome.NOT_RUN, True)
+            assert await get(sandbox, "echo", value="x" * 100_000) == "x" * 100_000
+
+
 class IsolationSuite(DriverSuite):
     """Limits, files, environment and processes, for drivers whose sandboxes are real."""
 

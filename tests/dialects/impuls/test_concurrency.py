@@ -302,3 +302,26 @@ def test_sigterm_does_not_wait_for_ever(
     assert server.stop() == 0
     assert not find_processes(name)
     refused(running.result(), 503, "the server is shutting down")
+
+
+def test_short_calls_do_not_stand_behind_long_ones(api: Api, pool: ThreadPoolExecutor) -> None:
+    """A function whose calls are short gets several at a time in one sandbox; a long one among them must not keep the others."""
+    function = api.node("if (event.ms) await new Promise((go) => setTimeout(go, event.ms)); return event.n")
+    assert list(pool.map(lambda n: function({"n": n}), range(400))) == list(range(400))
+    long = [pool.submit(function, {"n": -n, "ms": 5000}) for n in range(1, 5)]
+    short = [pool.submit(function, {"n": n}) for n in range(400)]
+    assert [call.result() for call in short] == list(range(400))
+    assert not any(call.done() for call in long)
+    assert [call.result() for call in long] == [-1, -2, -3, -4]
+
+
+def test_every_call_runs_once_whatever_happens_to_its_sandbox(api: Api, pool: ThreadPoolExecutor) -> None:
+    """Calls that were behind one that ended its sandbox run elsewhere; none is lost, none is run twice."""
+    function = api.node("console.log('ran ' + event.n); if (event.end) process.exit(3); return event.n")
+    assert list(pool.map(lambda n: function({"n": n}), range(200))) == list(range(200))
+    calls = [pool.submit(function.invoke, {"n": n, "end": n % 40 == 7}) for n in range(1000, 1600)]
+    answers = [call.result() for call in calls]
+    assert [answer["status_code"] for answer in answers] == [500 if n % 40 == 7 else 200 for n in range(1000, 1600)]
+    assert [answer["body"] for answer in answers if answer["status_code"] == 200] == [n for n in range(1000, 1600) if n % 40 != 7]
+    ran = [line for answer in answers for line in answer["logs"].splitlines() if "ran " in line]
+    assert sorted(int(line.rpartition(" ")[2]) for line in ran) == list(range(1000, 1600))

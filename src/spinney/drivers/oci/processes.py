@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 PR_SET_CHILD_SUBREAPER = 36
+SYS_PIDFD_GETFD = 438
+"""The same on every architecture (Linux 5.6); neither Python nor older C libraries have a function for it."""
 FIRST_FREE_FD = 64
 """Descriptors are moved here before a spawn, so that no ``dup2`` onto a low number destroys a later source."""
 
@@ -28,6 +30,18 @@ def become_subreaper() -> None:
     """Make orphans of our children our own children: a detached runtime leaves the sandbox's first process to us."""
     if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def take_descriptor(pid: int, number: int) -> int:
+    """A descriptor of our own for what a process of a sandbox has open as ``number``. Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        taken = int(_libc.syscall(SYS_PIDFD_GETFD, process, number, 0))
+        if taken < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        return taken
+    finally:
+        os.close(process)
 
 
 def be_patient() -> None:

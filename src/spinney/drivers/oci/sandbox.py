@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from spinney.drivers.oci.bundle import Person
 from spinney.drivers.oci.exec import OciProcess, execute
 from spinney.drivers.oci.network import Link
 from spinney.drivers.oci.place import Place
-from spinney.drivers.oci.processes import Child
+from spinney.drivers.oci.processes import Child, take_descriptor
 from spinney.errors import SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply, ResourceUsage
 from spinney.ports import Command, Load, Process, SandboxSpec
@@ -24,6 +26,7 @@ EXIT_GRACE_S = 0.25
 """How long a guest whose channel ended may take to die by itself: its own exit code says more than that of our kill."""
 
 KILLED = 137
+CHANNEL_FD = 3
 
 
 class OciSandbox:
@@ -55,6 +58,17 @@ class OciSandbox:
         self._processes: list[OciProcess] = []
         self._final_usage: ResourceUsage | None = None
         self._closing: asyncio.Task[None] | None = None
+        with contextlib.suppress(OSError):  # where this is not allowed, calls are sent one at a time
+            self._guest_end().close()
+            channel.guest_end = self._guest_end
+
+    def _guest_end(self) -> socket.socket:
+        """The sandbox's own end of the guest channel."""
+        return socket.socket(fileno=take_descriptor(self._init.pid, CHANNEL_FD))
+
+    @property
+    def may_send_ahead(self) -> bool:
+        return self._channel.may_send_ahead
 
     def load(self, load: Load) -> None:
         try:

@@ -8,8 +8,6 @@ const uncurry = (method) => Function.prototype.call.bind(method);
 const utf8Slice = uncurry(Buffer.prototype.utf8Slice);
 const utf8Write = uncurry(Buffer.prototype.utf8Write);
 const latin1Slice = uncurry(Buffer.prototype.latin1Slice);
-const copyWithin = uncurry(Uint8Array.prototype.copyWithin);
-const copy = uncurry(Buffer.prototype.copy);
 const { byteLength, allocUnsafeSlow } = Buffer;
 const exit = process.reallyExit.bind(process);
 const sleep = Atomics.wait.bind(Atomics, new Int32Array(new SharedArrayBuffer(4)), 0, 0);
@@ -54,49 +52,29 @@ class Channel {
     this.fd = fd;
     this.inbox = allocUnsafeSlow(BUFFER_BYTES);
     this.outbox = allocUnsafeSlow(BUFFER_BYTES);
-    this.start = 0;
-    this.end = 0;
     this.frame = { kind: 0, call: 0, data: this.inbox, from: 0, to: 0 };
   }
 
-  /** Block until a frame is complete. The frame returned is overwritten by the next call. */
+  /**
+   * Block until a frame is complete. The frame returned is overwritten by the next call. Nothing beyond it is read: what has not been
+   * read of a call that stands behind this one can be given to another sandbox.
+   */
   receive() {
-    this.need(HEADER_BYTES);
-    const { inbox, start, frame } = this;
-    const length = readU32(inbox, start);
-    frame.call = readU32(inbox, start + 4);
-    frame.kind = inbox[start + 8];
-    if (HEADER_BYTES + length > BUFFER_BYTES) return this.receiveLarge(length);
-    this.need(HEADER_BYTES + length);
-    frame.data = inbox;
-    frame.from = this.start + HEADER_BYTES;
-    frame.to = this.start = frame.from + length;
-    return frame;
-  }
-
-  receiveLarge(length) {
-    const data = allocUnsafeSlow(length);
-    let have = copy(this.inbox, data, 0, this.start + HEADER_BYTES, this.end);
-    this.start = this.end = 0;
-    while (have < length) have += this.read(data, have, length - have);
-    const { frame } = this;
-    frame.data = data;
+    const { inbox, frame } = this;
+    this.fill(inbox, HEADER_BYTES);
+    const length = readU32(inbox, 0);
+    frame.call = readU32(inbox, 4);
+    frame.kind = inbox[8];
+    frame.data = length > BUFFER_BYTES ? allocUnsafeSlow(length) : inbox;
     frame.from = 0;
     frame.to = length;
+    this.fill(frame.data, length);
     return frame;
   }
 
-  /** Read until the inbox holds `size` unread bytes. */
-  need(size) {
-    if (this.end - this.start >= size) return;
-    if (this.start === this.end) {
-      this.start = this.end = 0;
-    } else if (this.start + size > BUFFER_BYTES) {
-      copyWithin(this.inbox, 0, this.start, this.end);
-      this.end -= this.start;
-      this.start = 0;
-    }
-    while (this.end - this.start < size) this.end += this.read(this.inbox, this.end, BUFFER_BYTES - this.end);
+  fill(buffer, size) {
+    let have = 0;
+    while (have < size) have += this.read(buffer, have, size - have);
   }
 
   read(buffer, offset, length) {

@@ -48,12 +48,12 @@ class Call {
   }
 }
 
-/** Answer a call, once; then let the event loop turn and wait for the next. */
+/** Answer a call, once; then let the event loop turn and wait for the next, unless this process is not fit for one. */
 function answer(call, outcome, text) {
   if (running !== call) return;
   running = null;
   channel.sendResult(call.number, outcome, text);
-  setImmediate(next);
+  if ((outcome & outcomes.UNUSABLE) === 0) setImmediate(next);
 }
 
 /** Send one entry of console output, when it was written on behalf of the running call. */

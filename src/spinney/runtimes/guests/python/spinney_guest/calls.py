@@ -69,6 +69,7 @@ class Guest:
         self._channel = channel
         self._lock = threading.RLock()
         self._running: Call | None = None
+        self._unfit = False
         self._settings: dict[str, Any] = {}
         self._export_path = ""
         self._handler: Handler | LoadFailure | None = None
@@ -87,8 +88,9 @@ class Guest:
         gc.collect()
         gc.freeze()
         self._channel.send_ready(platform.python_version())
-        while True:
+        while not self._unfit:
             self._serve(*self._channel.receive())
+        os._exit(0)  # the host wants no more of this process; a call that stands behind the last one is for another
 
     def _serve(self, kind: int, number: int, payload: bytes) -> None:
         if kind == LOAD:
@@ -144,6 +146,7 @@ class Guest:
             if self._running is not call or not self._channel.is_open:
                 return
             self._running = None
+            self._unfit = outcome >= UNUSABLE
             self._channel.send_result(call.number, outcome, body)
 
     def _fail(self, call: Call | None, error: BaseException) -> None:

@@ -12,8 +12,7 @@ LOST_CHANNEL = 70  # exit code: the channel was closed or broken from the inside
 _HEADER = struct.Struct("<IIB")
 _RESULT_HEADER = struct.Struct("<IIBBI")
 _LOG_HEADER = struct.Struct("<IIBB")
-_CHUNK_BYTES = 65536
-_LARGE_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class Channel:
@@ -22,7 +21,6 @@ class Channel:
     def __init__(self, fd: int) -> None:
         os.set_inheritable(fd, False)
         self._fd = fd
-        self._rest = b""
         self._lock = threading.RLock()
         self._exit = os._exit
         self._read = os.read
@@ -43,21 +41,18 @@ class Channel:
 
     def receive(self) -> tuple[int, int, bytes]:
         """Block until a frame is complete: (kind, call, payload)."""
-        data = self._rest or self._more(_CHUNK_BYTES)
-        while len(data) < 9:
-            data += self._more(_CHUNK_BYTES)
-        length, call, kind = _HEADER.unpack_from(data)
-        size = length + 9
-        if len(data) < size:
-            data = self._complete(data, size)
-        self._rest = data[size:]
-        return kind, call, data[9:size]
+        length, call, kind = _HEADER.unpack(self._exactly(9))
+        return kind, call, self._exactly(length) if length else b""
 
-    def _complete(self, data: bytes, size: int) -> bytes:
+    def _exactly(self, size: int) -> bytes:
+        """Never more: what has not been read of a call that stands behind this one can be given to another sandbox."""
+        data = self._more(min(size, _CHUNK_BYTES))
+        if len(data) == size:
+            return data
         parts = [data]
         missing = size - len(data)
         while missing > 0:
-            part = self._more(min(max(missing, _CHUNK_BYTES), _LARGE_CHUNK_BYTES))
+            part = self._more(min(missing, _CHUNK_BYTES))
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
