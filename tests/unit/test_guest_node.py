@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.guests import call, loaded_guest
 
-from spinney.model import Function, LogLine, Outcome, Reply, Rights, Version
+from spinney.model import Call, Function, LogLine, Outcome, Reply, Rights, Version
 from spinney.ports import Launch, Limits
 from spinney.runtimes.node import NodeRuntime
 from spinney.testing.guest_process import GuestProcess
@@ -353,3 +353,16 @@ def test_a_guest_ends_with_its_channel_whatever_runs_in_it() -> None:
     with loaded(source) as guest:
         assert value(call(guest)) is None
         assert guest.hang_up() == 0
+
+
+@pytest.mark.parametrize("id", VERSIONS)
+def test_what_stands_behind_a_call_stays_unread(id: str) -> None:
+    with loaded("exports.handler = () => { console.log('begun'); for (;;); }", id) as guest:
+        assert guest.unread_behind(Call("id", b"{}", 10.0), 10.0) > 0
+
+
+@pytest.mark.parametrize("id", VERSIONS)
+def test_nothing_is_run_behind_an_answer_that_makes_it_unfit(id: str) -> None:
+    with loaded("exports.handler = () => { Promise.reject(new Error('late')); return new Promise(() => {}) }", id) as guest:
+        assert not call(guest).reusable
+        assert guest.unread_behind_the_end(Call("id", b"{}", 10.0)) > 0

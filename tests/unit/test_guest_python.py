@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.guests import call, loaded_guest
 
-from spinney.model import LogLine, Outcome, Reply
+from spinney.model import Call, LogLine, Outcome, Reply
 from spinney.runtimes.python import PythonRuntime
 from spinney.testing.guest_process import GuestProcess
 
@@ -285,3 +285,21 @@ def test_patched_libraries_do_not_break_answers(patch: str) -> None:
     source = body(f"if event == 0:\n    {patch}\nreturn 'mine'", "import json, logging, os, sys, time")
     with loaded(source) as guest:
         assert [value(call(guest, event)) for event in range(3)] == ["mine"] * 3
+
+
+def test_what_stands_behind_a_call_stays_unread() -> None:
+    with loaded(body("logging.info('begun')\nwhile True: pass", "import logging")) as guest:
+        assert guest.unread_behind(Call("id", b"{}", 10.0), 10.0) > 0
+
+
+def test_nothing_is_run_behind_an_answer_that_makes_it_unfit() -> None:
+    source = body(
+        """
+        threading.Thread(target=lambda: 1 / 0).start()
+        time.sleep(0.2)
+        """,
+        "import threading, time",
+    )
+    with loaded(source) as guest:
+        assert not call(guest).reusable
+        assert guest.unread_behind_the_end(Call("id", b"{}", 10.0)) > 0

@@ -5,7 +5,9 @@ It takes loads and calls as a ``Sandbox`` does, over the guest channel of docs/g
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import json
 import os
 import select
@@ -14,6 +16,7 @@ import signal
 import socket
 import struct
 import tempfile
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -101,6 +104,31 @@ class GuestProcess:
         reply.logs = self._logs
         reply.duration_s = perf_counter() - started
         return reply
+
+    def unread_behind(self, call: Call, timeout_s: float) -> int:
+        """Send a call twice, and look when the first has logged something: bytes of the channel that the guest has not read."""
+        for _ in range(2):
+            self._number += 1
+            self._send(call)
+        frame = self._receive(perf_counter() + timeout_s)
+        assert frame is not None and frame[0] == LOG and frame[1] == self._number - 1, frame
+        return self._unread()
+
+    def unread_behind_the_end(self, call: Call, seconds: float = 0.5) -> int:
+        """Send a call to a guest that must not run it, and let it try: bytes of the channel that it has not read."""
+        self._number += 1
+        self._send(call)
+        try:
+            frame = self._receive(perf_counter() + seconds)
+        except TimeoutError:
+            return self._unread()
+        assert frame is None, frame
+        return HEADER.size
+
+    def _unread(self) -> int:
+        unread = array.array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, unread)
+        return unread[0]
 
     def hang_up(self) -> int:
         """Close the channel, as a host that needs the guest no more; the exit code."""
