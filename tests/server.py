@@ -159,9 +159,14 @@ class Server:
 
     def token(self, account: str | None = None, name: str = "test") -> str:
         """A new bearer token, made by the command line."""
-        command = [*COMMAND, "token", "create", "--data-dir", str(self.data_dir), "--name", name]
-        if account is not None:
-            command += ["--account", account]
+        return self._tokens("create", "--name", name, *(["--account", account] if account else [])).split()[-1]
+
+    def revoke(self, token: str) -> None:
+        """Make a token, given by its name, useless."""
+        self._tokens("revoke", token)
+
+    def _tokens(self, *arguments: str) -> str:
+        command = [*COMMAND, "token", *arguments, "--data-dir", str(self.data_dir)]
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=60)
         assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
+        return done.stdout
