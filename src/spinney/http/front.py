@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import structlog
 
 from spinney.core.kernel import Retention, Target
-from spinney.http.hot import Handler, HotResponse, serve_hot
+from spinney.http.hot import Handler, HotRequest, HotResponse, serve_hot
 from spinney.http.trie import Trie
+from spinney.http.websocket import SocketRoute
 from spinney.http.wire import JSON_TYPE, ASGIApp, ClientGone, Receive, Scope, Send, send_bytes, send_json
 from spinney.model import Execution, Function, Rights, Version
 
@@ -33,6 +34,9 @@ class Dialect(Protocol):
 
     def hot_routes(self) -> Mapping[tuple[str, str], Handler]:
         """(method, path) of the requests that go past every framework."""
+
+    def sockets(self) -> Mapping[str, SocketRoute]:
+        """Paths where WebSockets are to be had."""
 
     def app(self) -> ASGIApp:
         """Everything else."""
@@ -63,7 +67,8 @@ class Front:
     """One ASGI application. ``ready`` says why the server cannot serve yet, or None when it can."""
 
     def __init__(self, ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
-        self._trie = Trie()
+        self._trie: Trie[Handler] = Trie()
+        self._sockets: Trie[SocketRoute] = Trie()
         self._apps: dict[str, tuple[Dialect, ASGIApp, str]] = {}
         self._root: tuple[Dialect, ASGIApp, str] | None = None
         self._ready = ready
@@ -78,25 +83,34 @@ class Front:
         self._apps[dialect.name] = (dialect, app, prefix)
         if root:
             self._root = (dialect, app, "")
-        for (method, path), handler in dialect.hot_routes().items():
-            self._trie.add(method, prefix + path, handler)
-            if root:
-                self._trie.add(method, path, handler)
+        for mount in (prefix, "") if root else (prefix,):
+            for (method, path), handler in dialect.hot_routes().items():
+                self._trie.add(method, mount + path, handler)
+            for path, route in dialect.sockets().items():
+                self._sockets.add("GET", mount + path, route)
+                self._trie.add("GET", mount + path, self._upgrade_required)
 
     def match(self, method: str, raw_path: str) -> tuple[Handler, list[str]] | None:
         """The hot route for a request, while the server is ready."""
         return self._trie.match(method, raw_path) if self._ready() is None else None
 
+    def match_socket(self, raw_path: str) -> tuple[SocketRoute, list[str]] | None:
+        """What gives WebSockets at this path, while the server is ready."""
+        return self._sockets.match("GET", raw_path) if self._ready() is None else None
+
+    async def _upgrade_required(self, request: HotRequest) -> HotResponse:
+        """To a request that asks for no WebSocket where there is nothing else."""
+        refused = self.failure(request.path, 426, "upgrade required")
+        refused.headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+        return refused
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            raw_path = scope["raw_path"].decode("latin-1")
-            found = self.match(scope["method"], raw_path)
-            if found is not None:
-                await self._guarded(serve_hot(*found, scope, receive, send), scope, send)
-            else:
-                await self._guarded(self._dispatch(scope, receive, send, raw_path), scope, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
+        raw_path = scope["raw_path"].decode("latin-1")
+        found = self.match(scope["method"], raw_path)
+        if found is not None:
+            await self._guarded(serve_hot(*found, scope, receive, send), scope, send)
+        else:
+            await self._guarded(self._dispatch(scope, receive, send, raw_path), scope, send)
 
     async def _guarded(self, work: Awaitable[None], scope: Scope, send: Send) -> None:
         """The last net: no fault of ours shows more than its status."""
@@ -157,16 +171,6 @@ class Front:
         found = self._find(raw_path)
         body = found[0].error_body(status, message) if found else b'{"error":true,"message":"%s"}' % message.encode()
         return HotResponse(status, [JSON_TYPE], body)
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw_path = scope["raw_path"].decode("latin-1")
-        found = self._find(raw_path)
-        if found is None or self._ready() is not None:
-            await receive()
-            await send({"type": "websocket.close", "code": 1013})
-            return
-        _route(scope, raw_path, found[2])
-        await found[1](scope, receive, send)
 
 
 def _route(scope: Scope, raw_path: str, prefix: str) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Awaitable, Generator
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from spinney.http.front import Front
-from spinney.http.hot import BODILESS, HotRequest, HotResponse
+from spinney.http.hot import BODILESS, HotHeaders, HotRequest, HotResponse
 from spinney.http.repeat import Repeat, learn
+from spinney.http.websocket import BadHandshake, SocketRoute, WebSocket, accept_key
 
 log = structlog.get_logger("spinney.http")
 
@@ -24,6 +25,11 @@ STALLED_MAX_S = 60.0
 IDLE_MAX_S = 75.0
 SWEEP_S = 5.0
 QUEUED_MAX_BYTES = 65536
+SOCKETS_MAX = 4096
+"""WebSockets open at a time."""
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: %b\r\n\r\n"
+T = TypeVar("T")
 
 
 class Protocol(HttpToolsProtocol):
@@ -34,6 +40,8 @@ class Protocol(HttpToolsProtocol):
     """
 
     front: Front
+    sockets: set[WebSocket]
+    """Those of this server."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -68,18 +76,21 @@ class Protocol(HttpToolsProtocol):
     async def _answer(self, repeat: Repeat, body: bytes) -> None:
         address = self.client[0] if self.client else ""
         request = HotRequest(repeat.parameters, repeat.headers, repeat.path, repeat.query, address, body=body)
-        try:
-            response = await repeat.handler(request)
-        except asyncio.CancelledError:
-            response = self.front.failure(repeat.path, 503, "the server is shutting down")
-        except Exception:
-            log.exception("a request failed", path=repeat.path)
-            response = self.front.failure(repeat.path, 500, "internal server error")
+        response = await self._guarded(repeat.handler(request), repeat.path)
         if not self.transport.is_closing():
             self.transport.write(self._encode(response))
             if self.flow.write_paused:
                 await self.flow.drain()
         self._answered()
+
+    async def _guarded(self, answer: Awaitable[T], path: str) -> T | HotResponse:
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            return self.front.failure(path, 503, "the server is shutting down")
+        except Exception:
+            log.exception("a request failed", path=path)
+            return self.front.failure(path, 500, "internal server error")
 
     def _encode(self, response: HotResponse) -> bytes:
         status = response.status
@@ -152,6 +163,56 @@ class Protocol(HttpToolsProtocol):
         self.between = True
         super().on_message_complete()
 
+    # -- WebSockets ----------------------------------------------------------------------------------------------------
+
+    def _should_upgrade(self) -> bool:
+        return self._socket_route() is not None
+
+    def _socket_route(self) -> tuple[SocketRoute, list[str]] | None:
+        """What gives WebSockets to this request, if it asks for one where they are to be had; else it is an ordinary request."""
+        if self._get_upgrade() != b"websocket" or self.parser.get_method() != b"GET":
+            return None
+        return self.front.match_socket(self.url.partition(b"?")[0].decode("latin-1"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a client may ask for any protocol that it likes."""
+
+    def handle_websocket_upgrade(self) -> None:
+        found = self._socket_route()
+        if found is None or (self.cycle is not None and not self.cycle.response_complete):
+            self.answer_and_close(400, "a WebSocket cannot follow an unanswered request")
+            return
+        self.began = None
+        self.flow.pause_reading()
+        task = self.loop.create_task(self._upgrade(*found))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _upgrade(self, route: SocketRoute, parameters: list[str]) -> None:
+        path, _, query = self.url.partition(b"?")
+        address = self.client[0] if self.client else ""
+        request = HotRequest(parameters, HotHeaders(self.headers), path.decode("latin-1"), query, address, body=b"")
+        try:
+            key = accept_key(self.headers)
+        except BadHandshake:
+            answer: Any = self.front.failure(request.path, 400, "malformed WebSocket handshake")
+            answer.headers.append((b"sec-websocket-version", b"13"))
+        else:
+            answer = await self._guarded(route.answer(request), request.path)
+        if len(self.sockets) >= SOCKETS_MAX and not isinstance(answer, HotResponse):
+            answer = self.front.failure(request.path, 503, "too many connections")
+        if self.transport.is_closing():
+            return
+        if isinstance(answer, HotResponse):
+            self.closing = True
+            self.transport.write(self._encode(answer))
+            self.transport.close()
+            return
+        self.transport.write(SWITCHING % key)
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        WebSocket(route.message_max_bytes).open(self.transport, answer, self.sockets, self.connections, tasks=self.tasks)
+
     # -- limits and ends -----------------------------------------------------------------------------------------------
 
     def overdue(self, now: float) -> bool:
@@ -193,10 +254,11 @@ class Server(uvicorn.Server):
     """Serves a Front until ``stop``; then takes no new requests and gives the running ones ``drain_s`` seconds."""
 
     def __init__(self, front: Front, *, drain_s: float) -> None:
+        self._sockets: set[WebSocket] = set()
         super().__init__(
             uvicorn.Config(
                 front,
-                http=type("BoundProtocol", (Protocol,), {"front": front}),
+                http=type("BoundProtocol", (Protocol,), {"front": front, "sockets": self._sockets}),
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -226,4 +288,6 @@ class Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol) and connection.overdue(now):
                     connection.end_overdue()
+            for socket in list(self._sockets):
+                socket.tend(now)
         return await super().on_tick(counter)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
-from spinney.http.hot import Handler
+T = TypeVar("T")
 
 
-class _Node:
+class _Node(Generic[T]):
     __slots__ = ("children", "handlers", "parameter")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.handlers: dict[str, Handler] = {}
+        self.children: dict[str, _Node[T]] = {}
+        self.parameter: _Node[T] | None = None
+        self.handlers: dict[str, T] = {}
 
 
-class Trie:
+class Trie(Generic[T]):
     """Routes of literal segments and ``{parameters}``; a literal wins over a parameter."""
 
     def __init__(self) -> None:
-        self._root = _Node()
+        self._root: _Node[T] = _Node()
 
-    def add(self, method: str, path: str, handler: Handler) -> None:
+    def add(self, method: str, path: str, handler: T) -> None:
         """Raises ValueError when the route is there already."""
         node = self._root
         for segment in path.split("/")[1:]:
@@ -35,7 +36,7 @@ class Trie:
             raise ValueError(f"two handlers for {method} {path}")
         node.handlers[method] = handler
 
-    def match(self, method: str, raw_path: str) -> tuple[Handler, list[str]] | None:
+    def match(self, method: str, raw_path: str) -> tuple[T, list[str]] | None:
         """The handler for a path as it came over the wire (still percent-encoded), and its parameters."""
         node = self._root
         parameters: list[str] = []

@@ -9,9 +9,11 @@ from spinney.dialects.fluxbase.hot import METHODS, HotInvoke
 from spinney.dialects.fluxbase.invoke import CRON, NAME, RESULT_MAX_BYTES, Invoke
 from spinney.dialects.fluxbase.routes import INVOKE, RUNTIME, make_routes, sentence
 from spinney.dialects.fluxbase.rules import DEFAULTS
+from spinney.dialects.fluxbase.stream import STREAM, Stream
 from spinney.dialects.fluxbase.wire import to_json
 from spinney.errors import Unsupported
 from spinney.http.hot import Handler
+from spinney.http.websocket import SocketRoute
 from spinney.http.wire import ASGIApp
 from spinney.model import Execution, Function, Rights, Version
 
@@ -41,6 +43,7 @@ class Fluxbase:
         access = Access(kernel, invoke_auth=invoke_auth, rates=Rates(rate_writes, rate_lists, rate_history, rate_invokes))
         self._invoke = Invoke(kernel)
         self._hot = {(method, INVOKE): HotInvoke(kernel, method, access, self._invoke) for method in METHODS}
+        self._stream = Stream(kernel, access, self._invoke)
         self._routes = make_routes(kernel, access)
 
     @property
@@ -53,6 +56,9 @@ class Fluxbase:
 
     def hot_routes(self) -> dict[tuple[str, str], Handler]:
         return dict(self._hot)
+
+    def sockets(self) -> dict[str, SocketRoute]:
+        return {STREAM: self._stream.route}
 
     def app(self) -> ASGIApp:
         return self._routes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote_from_bytes
-
 from spinney.core.kernel import Caller, Kernel
 from spinney.dialects.fluxbase.access import Access
 from spinney.dialects.fluxbase.guest import template
@@ -11,7 +9,7 @@ from spinney.dialects.fluxbase.invoke import HTTP, Answer, Invoke
 from spinney.dialects.fluxbase.refusals import refuse
 from spinney.dialects.fluxbase.wire import TOO_LARGE, refusal
 from spinney.errors import Error
-from spinney.http.address import is_authority
+from spinney.http.address import full_url
 from spinney.http.bearer import WrongToken, bearer, find_caller
 from spinney.http.hot import HotRequest, HotResponse
 from spinney.http.wire import BodyTooLarge
@@ -19,8 +17,6 @@ from spinney.http.wire import BodyTooLarge
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 BODY_MAX_BYTES = 10485760
 BODY_DRAIN_BYTES = 33554432
-PLAIN = "".join(map(chr, range(0x21, 0x7F)))
-"""Every character that may stand in a request line's path or query as it is."""
 
 
 class HotInvoke:
@@ -31,8 +27,6 @@ class HotInvoke:
         self._method = method
         self._access = access
         self._invoke = invoke
-        self._scheme, _, rest = kernel.public_url.partition("://")
-        self._authority = rest.partition("/")[0]
 
     async def __call__(self, request: HotRequest) -> HotResponse:
         access, headers, name = self._access, request.headers, request.parameters[0]
@@ -56,18 +50,10 @@ class HotInvoke:
         memo = request.headers.memo
         if memo is None:
             user_id = caller.account_id if caller else None
-            memo = request.headers.memo = template(self._method, self._url(request), request.headers.fields, user_id)
+            url = full_url(self._kernel.public_url, request.headers.host, request.path, request.query)
+            memo = request.headers.memo = template(self._method, url, request.headers.fields, user_id)
         meta: bytes = memo.fill(length)
         return meta
-
-    def _url(self, request: HotRequest) -> str:
-        host = request.headers.host.decode("latin-1")
-        url = f"{self._scheme}://{host if is_authority(host) else self._authority}{_plain(request.path.encode('latin-1'))}"
-        return f"{url}?{_plain(request.query)}" if request.query else url
-
-
-def _plain(raw: bytes) -> str:
-    return raw.decode() if raw.isascii() else quote_from_bytes(raw, PLAIN)
 
 
 def respond(answer: Answer, name: str) -> HotResponse:

@@ -13,6 +13,7 @@ from spinney.dialects.impuls.wire import to_json
 from spinney.errors import Denied, Unsupported
 from spinney.http.front import SLASH
 from spinney.http.hot import Handler, HotHeaders, HotRequest, HotResponse
+from spinney.http.websocket import SocketRoute
 from spinney.http.wire import ASGIApp, Receive, Scope, Send, send_bytes
 from spinney.model import Execution, Function, Rights, Version
 
@@ -39,6 +40,9 @@ class Impuls:
 
     def hot_routes(self) -> dict[tuple[str, str], Handler]:
         return {("POST", INVOKE): self._invoke}
+
+    def sockets(self) -> dict[str, SocketRoute]:
+        return {}
 
     def rights(self, version: Version) -> Rights:
         return self._rights
