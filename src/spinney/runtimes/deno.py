@@ -17,7 +17,6 @@ FLAGS = (
     "--no-config",
     "--no-lock",
     "--no-remote",
-    "--no-npm",
     "--cached-only",
     "--node-modules-dir=none",
     "--no-code-cache",

@@ -1,16 +1,20 @@
 // From a source text to a handler: Fluxbase contract 3.1 and 3.2. The text becomes a module of its own by a blob: URL, which needs no
 // permission and no file.
 
-import { indexOf, Reflect, replace, slice } from './captured.js';
+import { indexOf, Number, Reflect, replace, slice, String, uncurry } from './captured.js';
 import { describe, outcomes } from './failure.js';
+import nodeModule from 'node:module';
 
-const { Blob } = globalThis;
+const { Blob, SyntaxError } = globalThis;
+const { stripTypeScriptTypes } = nodeModule;
 const { createObjectURL, revokeObjectURL } = URL;
 const { randomUUID } = crypto;
 const newId = randomUUID.bind(crypto);
+const bind = uncurry(Function.prototype.bind);
+const match = uncurry(String.prototype.match);
+const split = uncurry(String.prototype.split);
 
 const NO_HANDLER = "Error: No handler function found. Export a 'handler', 'default', or 'main' function.";
-const PLACE = /\n    at [^]*$| at blob:\S*$|\n  \|\n[^]*$/;
 const PARSER = 'TypeError: SyntaxError: ';
 
 /** A load that failed, as the answer to the calls that wanted it. */
@@ -22,36 +26,57 @@ export class LoadFailure {
 }
 
 /**
- * What is put behind the source: an export that reads top-level bindings of those names, exported or not. It begins with a word that
- * continues nothing, so it cannot complete what the source left open, and its own name is one that the source does not contain.
+ * What is put behind the source: an export that reads top-level bindings, exported or not. It begins with a word that continues nothing,
+ * so it cannot complete what the source left open; its own name is one that the source cannot contain.
  */
 function epilogue(name) {
   const read = (binding) => `${binding}: () => typeof ${binding} === 'undefined' ? undefined : ${binding}`;
   return `\nexport const ${name} = { ${read('handler')}, ${read('main')} };\n`;
 }
 
-/** The message of an error that came up while loading, without the place when that is only our blob's. */
-function describeLoad(error) {
-  const text = replace(describe(error), PLACE, '');
-  return slice(text, 0, PARSER.length) === PARSER ? slice(text, 11) : text;
-}
-
 /** Whether a module could not even be compiled; then none of it has run. */
-function isSyntaxError(error, url) {
+function isUncompiled(error, url) {
   try {
     const { message } = error;
-    return slice(message, 0, 13) === 'SyntaxError: ' || (error instanceof SyntaxError && indexOf(message, ` at ${url}:`) >= 0);
+    return slice(message, 0, 13) === 'SyntaxError: ' || (error instanceof SyntaxError && indexOf(message, ` at ${url}:`) !== -1);
   } catch {
     return false;
   }
 }
 
-async function importAs(type, text) {
-  const url = createObjectURL(new Blob([text], { type }));
+/** The text in quotes at a place of the source; null when there is none. */
+function readSpecifier(source, line, column) {
+  const text = slice(split(source, '\n')[line - 1] ?? '', column - 1);
+  return match(text, /^(["'])(.+?)\1/)?.[2] ?? null;
+}
+
+/** The message of an error that came up while loading: without what only names our blob, but with the import that is meant. */
+function describeLoad(error, url, source) {
+  const plain = replace(describe(error), /\x1b\[[0-9;]*m/g, '');
+  const at = indexOf(plain, url);
+  const text = replace(replace(at === -1 ? plain : slice(plain, 0, at), /\s+at $/, ''), /\n  \|\n[^]*$/, '');
+  if (slice(text, 0, PARSER.length) === PARSER) return slice(text, 11);
+  const place = at === -1 ? null : match(slice(plain, at + url.length), /^:(\d+):(\d+)/);
+  const specifier = place === null ? null : readSpecifier(source, Number(place[1]), Number(place[2]));
+  if (specifier === null || indexOf(text, specifier) !== -1) return text;
+  return replace(text, ': ', () => `: Cannot import "${specifier}": `);
+}
+
+/** TypeScript with its types blanked out, every place kept; null when that does not do. */
+function blank(source) {
+  try {
+    return stripTypeScriptTypes(source);
+  } catch {
+    return null;
+  }
+}
+
+async function importAs(type, source, name) {
+  const url = createObjectURL(new Blob([source, epilogue(name)], { type }));
   try {
     return { module: await import(url) };
   } catch (error) {
-    return { error, compiled: !isSyntaxError(error, url) };
+    return { text: describeLoad(error, url, source), uncompiled: isUncompiled(error, url) };
   } finally {
     revokeObjectURL(url);
   }
@@ -69,28 +94,34 @@ function readBinding(read, name) {
 }
 
 function findHandler(module, bindings) {
-  if (typeof module.handler === 'function') return { owner: undefined, call: module.handler };
+  if (typeof module.handler === 'function') return module.handler;
   const { default: usual } = module;
-  if (typeof usual === 'function') return { owner: undefined, call: usual };
-  if (typeof usual === 'object' && usual !== null && typeof usual.fetch === 'function') return { owner: usual, call: usual.fetch };
+  if (typeof usual === 'function') return usual;
+  if (typeof usual === 'object' && usual !== null && typeof usual.fetch === 'function') return bind(usual.fetch, usual);
   for (const name of ['handler', 'main']) {
     const value = name in module ? module[name] : readBinding(bindings[name], name);
-    if (typeof value === 'function') return { owner: undefined, call: value };
+    if (typeof value === 'function') return value;
   }
   return new LoadFailure(outcomes.NO_HANDLER, NO_HANDLER);
 }
 
-/** Load a source and find its handler: {owner, call}, or a LoadFailure. JavaScript is tried first: it is not the same in TypeScript. */
+/** JavaScript is tried first: as TypeScript it may mean something else. Deno's own translation comes last, for it is slow at first. */
+async function importSource(source, name) {
+  const asScript = await importAs('text/javascript', source, name);
+  if (!asScript.uncompiled) return asScript;
+  const blanked = blank(source);
+  const asBlanked = blanked === null ? null : await importAs('text/javascript', blanked, name);
+  return asBlanked === null || asBlanked.uncompiled ? importAs('application/typescript', source, name) : asBlanked;
+}
+
+/** Load a source and find its handler, or a LoadFailure. */
 export async function load(source) {
   const name = `spinney_${replace(newId(), /-/g, '_')}`;
-  const text = source + epilogue(name);
-  let result = await importAs('text/javascript', text);
-  if (result.compiled === false) result = await importAs('application/typescript', text);
-  const { module, error } = result;
-  if (module === undefined) return new LoadFailure(outcomes.NOT_LOADED | outcomes.UNUSABLE, describeLoad(error));
+  const { module, text } = await importSource(source, name);
+  if (module === undefined) return new LoadFailure(outcomes.NOT_LOADED | outcomes.UNUSABLE, text);
   try {
     return findHandler(module, module[name]);
-  } catch (thrown) {
-    return new LoadFailure(outcomes.NOT_LOADED | outcomes.UNUSABLE, describe(thrown));
+  } catch (error) {
+    return new LoadFailure(outcomes.NOT_LOADED | outcomes.UNUSABLE, describe(error));
   }
 }

@@ -1,133 +1,205 @@
 // The half of the Deno runtime that runs inside a sandbox: it takes calls from the channel one at a time, runs the handler and answers.
-// While there is no call it blocks in read(2).
+// While there is no call it blocks in read(2). A call ends for good with its answer: its timers are stopped, and when anything else of it
+// is still under way the sandbox is not to be used again.
 
-import { apply, decode, parse, Promise, slice, subarray, byteLength } from './captured.js';
-import { frame, giveUp, kinds, readU32, receive, sendLog, sendReady, sendResult } from './channel.js';
+import { byteLength, core, decode, encode, parse, Promise, setBytes, slice, subarray, uncurry, Uint8Array } from './captured.js';
+import { kinds, openChannel, readU32 } from './channel.js';
+import { openEnvironment } from './environment.js';
 import { describe, outcomes } from './failure.js';
+import { stopTimers, watchTimers } from './leftovers.js';
 import { load, LoadFailure } from './loader.js';
 import { captureConsole } from './output.js';
-import { checkSize, encode } from './reply.js';
-import { makeRequest } from './request.js';
+import { encodeReply, sizeOf } from './reply.js';
+import { makeRequests } from './request.js';
+import * as warm from './warm.js';
+import v8 from 'node:v8';
 
-const { core } = Deno[Deno.internal];
-const { getAsyncContext, setAsyncContext } = core;
+const { eventLoopHasMoreWork, getAsyncContext, setAsyncContext } = core;
 const { setImmediate } = globalThis;
+const { refTimer, unrefTimer } = Deno;
+const { setFlagsFromString } = v8;
+const then = uncurry(Promise.prototype.then);
+const resolve = Promise.resolve.bind(Promise);
 const CALL = Symbol('call');
 
+const channel = openChannel();
+const environment = openEnvironment();
+const { frame } = channel;
+const makeRequest = makeRequests(frame);
+const keepAlive = setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
+const endGroups = captureConsole(log);
 let settings = null;
 let handler = null;
 let running = null;
-let endGroups;
+let next = serve;
 
+/** One call, and its answer once there is one. */
 class Call {
-  constructor(number, id) {
+  constructor(number) {
     this.number = number;
-    this.id = id;
     this.logBytesLeft = settings.log_bytes;
+    this.outcome = null;
+    this.meta = '';
+    this.body = '';
     this.context = { __proto__: null, [CALL]: this };
   }
 }
 
-/** Answer a call, once; then wait for the next. */
-function answer(call, outcome, meta, body) {
-  if (running !== call) return;
-  running = null;
-  sendResult(call.number, outcome, meta, body);
-  setImmediate(serve);
-}
-
-function fail(call, outcome, error) {
-  answer(call, outcome, '', describe(error));
-}
-
-function currentCall() {
-  return getAsyncContext()?.[CALL];
-}
-
-/** Send one entry of console output, when it was written on behalf of the running call. */
+/** Send one entry of console output, unless it was written on behalf of a call that is over. */
 function log(level, text) {
-  const call = currentCall();
-  if (call === undefined || call !== running || call.logBytesLeft < 0) return;
+  const call = running;
+  const owner = getAsyncContext()?.[CALL];
+  if (call === null || call.outcome !== null || call.logBytesLeft < 0 || (owner !== undefined && owner !== call)) return;
   // One more than the host keeps, so that it knows that there was more.
   const kept = text.length > call.logBytesLeft ? slice(text, 0, call.logBytesLeft + 1) : text;
   call.logBytesLeft -= byteLength(kept) + 1;
-  sendLog(call.number, level, kept);
+  channel.sendLog(call.number, level, kept);
 }
 
-async function perform(call, request) {
+/** The answer of a call is known. The event loop turns once before it is given: a promise may have been rejected that nobody looks at. */
+function settle(call, outcome, body, meta) {
+  if (running !== call || call.outcome !== null) return;
+  call.outcome = outcome;
+  call.meta = meta;
+  call.body = body;
+  stopTimers();
+  setImmediate(finish, call);
+}
+
+function finish(call) {
+  if (running !== call) return;
+  stopTimers();
+  unrefTimer(keepAlive);
+  if (eventLoopHasMoreWork()) call.outcome |= outcomes.UNUSABLE;
+  refTimer(keepAlive);
+  running = null;
+  channel.sendResult(call.number, call.outcome, call.meta, call.body);
+  next();
+}
+
+/** Something went wrong outside the handler: that is the answer, whatever was to be it, and nothing else runs here any more. */
+function failRunning(message) {
+  if (running === null) return;
+  channel.sendResult(running.number, outcomes.FAILED | outcomes.UNUSABLE, '', message);
+  running = null;
+  for (;;) channel.receive();
+}
+
+function settleWith(call, reply) {
+  if (sizeOf(reply.body) <= settings.result_bytes) return settle(call, outcomes.OK, reply.body, reply.meta);
+  const message = `RangeError: Function response too large (max ${settings.result_bytes} bytes)`;
+  return settle(call, outcomes.TOO_LARGE, message, '');
+}
+
+function encodeValue(call, value) {
+  const refuse = (error) => settle(call, outcomes.BAD_RESULT, describe(error), '');
   try {
-    if (handler === null) handler = await load(settings.source);
-    if (handler instanceof LoadFailure) {
-      answer(call, handler.outcome, '', handler.text);
-      return;
-    }
-    const value = await apply(handler.call, handler.owner, [request]);
-    if (running !== call) return;
-    let reply;
-    try {
-      reply = encode(value);
-      if (reply instanceof Promise) reply = await reply;
-    } catch (error) {
-      fail(call, outcomes.BAD_RESULT, error);
-      return;
-    }
-    const outcome = checkSize(reply, settings.result_bytes);
-    answer(call, outcome, reply.meta, reply.body);
+    const reply = encodeReply(value);
+    if (reply instanceof Promise) then(reply, (encoded) => settleWith(call, encoded), refuse);
+    else settleWith(call, reply);
   } catch (error) {
-    fail(call, outcomes.FAILED, error);
+    refuse(error);
   }
 }
 
+/** The handler is called by the promise itself: no function of the guest's is in the stacks that user code sees. */
+function callHandler(call, request) {
+  if (handler instanceof LoadFailure) return settle(call, handler.outcome, handler.text, '');
+  const value = then(resolve(request), handler);
+  return then(
+    value,
+    (result) => encodeValue(call, result),
+    (error) => settle(call, outcomes.FAILED, describe(error), ''),
+  );
+}
+
+function perform(call, request) {
+  if (handler !== null) return callHandler(call, request);
+  return then(load(settings.source), (loaded) => {
+    handler = loaded;
+    return callHandler(call, request);
+  });
+}
+
 function beginCall() {
-  const { data, from, to, call: number } = frame;
+  const { data, from } = frame;
   const idEnd = from + 12 + readU32(data, from + 4);
-  const bodyFrom = idEnd + readU32(data, from + 8);
-  const call = new Call(number, decode(subarray(data, from + 12, idEnd)));
+  const call = new Call(frame.call);
   running = call;
+  environment.restore(subarray(data, from + 12, idEnd));
   endGroups();
   setAsyncContext(call.context);
-  perform(call, makeRequest(idEnd, bodyFrom, to));
+  perform(call, makeRequest(idEnd, idEnd + readU32(data, from + 8)));
   setAsyncContext(undefined);
 }
 
-function configure() {
-  settings = parse(decode(subarray(frame.data, frame.from, frame.to)));
+function configure(loaded) {
+  settings = loaded;
+  environment.configure(settings.environment);
+  if (settings.memory_mb <= 1024) setFlagsFromString(`--heap-growing-percent=${settings.memory_mb <= 512 ? 30 : 60}`);
 }
 
 /** Take the next call; a load on the way is noted. */
 function serve() {
   try {
-    receive();
+    channel.receive();
     if (frame.kind === kinds.WARM) {
-      sendReady(Deno.version.deno);
-      setImmediate(serve);
+      warmUp();
       return;
     }
     if (frame.kind === kinds.LOAD) {
-      configure();
-      receive();
+      configure(parse(decode(subarray(frame.data, frame.from, frame.to))));
+      channel.receive();
     }
-    if (frame.kind !== kinds.INVOKE) giveUp();
+    if (frame.kind !== kinds.INVOKE) channel.giveUp();
     beginCall();
   } catch {
-    giveUp(); // not the handler's doing: its errors end in perform
+    channel.giveUp(); // not the handler's doing
   }
 }
 
-function failRunning(error) {
-  if (running !== null) fail(running, outcomes.FAILED | outcomes.UNUSABLE, error);
+/** Take the ways of a first call while nobody waits for one; what is sent meanwhile goes nowhere. */
+function warmUp() {
+  const body = encode(warm.BODY);
+  const { number, data, from, to } = frame;
+  channel.mute = true;
+  frame.data = new Uint8Array(12 + body.length); // no id, no meta
+  setBytes(frame.data, body, 12);
+  frame.from = 0;
+  frame.to = frame.data.length;
+  settings = { source: warm.SOURCE, log_bytes: 1 << 20, result_bytes: 1 << 20 };
+  next = () => {
+    Reflect.set(frame, 'number', number);
+    Object.assign(frame, { data, from, to });
+    next = serve;
+    settings = handler = null;
+    channel.mute = false;
+    ready();
+  };
+  beginCall();
 }
 
-endGroups = captureConsole(log);
-globalThis.addEventListener('error', (event) => {
-  event.preventDefault();
-  failRunning(event.error);
-});
-globalThis.addEventListener('unhandledrejection', (event) => {
-  event.preventDefault();
-  failRunning(event.reason);
-});
-setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
-Deno.permissions.revokeSync({ name: 'ffi' });
-sendReady(Deno.version.deno);
-setImmediate(serve);
+function ready() {
+  channel.sendReady(Deno.version.deno);
+  setImmediate(serve);
+}
+
+/** Give up what only the guest needs, and hear of whatever goes wrong; then the first user code may come. */
+function start() {
+  globalThis.addEventListener('error', (event) => {
+    event.preventDefault();
+    failRunning(describe(event.error));
+  });
+  globalThis.addEventListener('unhandledrejection', (event) => {
+    event.preventDefault();
+    failRunning(describe(event.reason));
+  });
+  globalThis.addEventListener('unload', () => failRunning(`Error: Function exited with code ${Deno.exitCode}`));
+  watchTimers();
+  delete Deno[Deno.internal];
+  delete Deno.internal;
+  Deno.permissions.revokeSync({ name: 'ffi' });
+  ready();
+}
+
+start();

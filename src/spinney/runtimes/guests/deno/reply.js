@@ -1,7 +1,6 @@
 // What a handler returned, as a reply: Fluxbase contract 3.4.
 
 import { byteLength, isArray, parse, RangeError, Reflect, replace, String, stringify, test, toLowerCase, TypeError, uncurry } from './captured.js';
-import { outcomes } from './failure.js';
 
 const { ArrayBuffer, Headers, Response, Uint8Array } = globalThis;
 const { keys, getOwnPropertyDescriptor } = Object;
@@ -110,18 +109,12 @@ function hasStatus(value) {
 }
 
 /** {meta, body} of a value, or a promise of it for a Response. Throws what makes the value unusable. */
-export function encode(value) {
+export function encodeReply(value) {
   if (value instanceof Response) return encodeResponse(value);
   if (hasStatus(value)) return encodeFields(value);
   return { meta: '', body: stringify(value) ?? 'null' };
 }
 
-/** The outcome of a reply and what to send: RESULT_TOO_LARGE when there is too much of it. */
-export function checkSize(reply, bytesMax) {
-  const { body } = reply;
-  const size = typeof body === 'string' && body.length * 3 > bytesMax ? byteLength(body) : body.length;
-  if (size <= bytesMax) return outcomes.OK;
-  reply.meta = '';
-  reply.body = `RangeError: Function response too large (max ${bytesMax} bytes)`;
-  return outcomes.TOO_LARGE;
+export function sizeOf(body) {
+  return typeof body === 'string' ? byteLength(body) : body.length;
 }

@@ -1,15 +1,14 @@
 // The object that a handler is called with: Fluxbase contract 3.3. The plain fields of the reference and the methods of a Web Request.
 
-import { apply, decode, parse, Reflect, slice, sliceBytes, subarray, toLowerCase, TypeError, uncurry } from './captured.js';
-import { frame, receivedFrames } from './channel.js';
+import { apply, decode, Object, parse, Reflect, slice, sliceBytes, subarray, toLowerCase, TypeError, Uint8Array, uncurry } from './captured.js';
 
-const { Blob, Response, URL, URLSearchParams } = globalThis;
+const { Array, Blob, Map, Response, Symbol, URL } = globalThis;
 const { defineProperty, ownKeys } = Reflect;
 const { entries, hasOwn, keys, values } = Object;
-const { prototype: lists } = Array;
-const iterate = uncurry(lists[Symbol.iterator]);
-const forEach = uncurry(lists.forEach);
+const iterate = uncurry(Array.prototype[Symbol.iterator]);
+const forEach = uncurry(Array.prototype.forEach);
 const formDataOf = uncurry(Response.prototype.formData);
+
 const NO_HEAD = { method: 'POST', url: 'http://localhost/', headers: [] };
 const BYTE_ORDER_MARK = '\ufeff';
 
@@ -44,66 +43,30 @@ class RequestHeaders {
   }
 }
 
-function setField(record, name, value) {
-  if (name === '__proto__') defineProperty(record, name, { value, enumerable: true, writable: true, configurable: true });
-  else record[name] = value;
-}
-
-function makeRecord(record, pairs) {
-  for (let i = 0; i < pairs.length; i++) setField(record, pairs[i][0], pairs[i][1]);
-  return record;
-}
-
-/** [name, value] with repeated names joined, each name once. */
-function joinHeaders(given) {
-  const joined = new Map();
-  for (const [name, value] of given) {
-    const before = joined.get(name);
-    joined.set(name, before === undefined ? value : before + (name === 'cookie' ? '; ' : ', ') + value);
-  }
-  return [...joined];
-}
-
-function readQuery(url) {
-  const query = url.indexOf('?');
-  return query === -1 ? [] : [...new Map(new URLSearchParams(new URL(url).search))];
-}
-
-/** What is the same in all requests with these meta bytes. Runs on user-patched built-ins only when the head is a new one. */
-function readHead(text) {
-  const { method, url, headers, user_id: user } = text === '' ? NO_HEAD : parse(text);
-  return { method, url, user, headers: joinHeaders(headers), params: readQuery(url) };
-}
-
-let head = readHead('');
-let headBytes = new Uint8Array(0);
-
-function sameHead(data, from, to) {
-  if (headBytes.length !== to - from) return false;
-  for (let i = 0, at = from; at < to; i++, at++) if (headBytes[i] !== data[at]) return false;
-  return true;
-}
-
-export class FunctionRequest {
+class FunctionRequest {
+  #frame;
+  #number;
   #from;
   #to;
-  #frames = receivedFrames();
 
-  constructor(from, to) {
+  /** The body is the frame's data[from, to), for as long as the frame has the number that it has now. */
+  constructor(head, frame, from, to) {
+    this.#frame = frame;
+    this.#number = frame.number;
     this.#from = from;
     this.#to = to;
     this.method = head.method;
     this.url = head.url;
-    this.headers = makeRecord(new RequestHeaders(), head.headers);
+    this.headers = fillRecord(new RequestHeaders(), head.headers);
     this.body = from === to ? '' : decode(subarray(frame.data, from, to));
     if (head.user !== undefined) this.user_id = head.user;
-    this.params = makeRecord({}, head.params);
+    this.params = fillRecord({}, head.params);
   }
 
-  /** A copy of the body's bytes; they are the channel's own, and gone with the call. */
+  /** A copy of the body's bytes: they are the channel's, and gone with the call. */
   #bytes() {
-    if (this.#frames !== receivedFrames()) throw new TypeError('The request of a call that is over has no body');
-    return sliceBytes(frame.data, this.#from, this.#to);
+    if (this.#number !== this.#frame.number) throw new TypeError('The call is over and its request body gone');
+    return sliceBytes(this.#frame.data, this.#from, this.#to);
   }
 
   async text() {
@@ -137,12 +100,50 @@ for (const { prototype } of [RequestHeaders, FunctionRequest]) {
   for (const name of ownKeys(prototype)) defineProperty(prototype, name, { enumerable: false });
 }
 
-/** The request whose meta and body are at these places of the frame that was received last. */
-export function makeRequest(metaFrom, bodyFrom, to) {
-  const { data } = frame;
-  if (!sameHead(data, metaFrom, bodyFrom)) {
-    headBytes = sliceBytes(data, metaFrom, bodyFrom);
-    head = readHead(decode(headBytes));
+function fillRecord(record, pairs) {
+  for (let i = 0; i < pairs.length; i++) {
+    const name = pairs[i][0];
+    const value = pairs[i][1];
+    if (name !== '__proto__') record[name] = value;
+    else defineProperty(record, name, { value, enumerable: true, writable: true, configurable: true });
   }
-  return new FunctionRequest(bodyFrom, to);
+  return record;
+}
+
+/** [[name, value], ...] with repeated names joined, each name once. */
+function joinHeaders(given) {
+  const joined = new Map();
+  for (const [name, value] of given) {
+    const before = joined.get(name);
+    joined.set(name, before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`);
+  }
+  return [...joined];
+}
+
+function readQuery(url) {
+  return url.includes('?') ? [...new Map(new URL(url).searchParams)] : [];
+}
+
+function readHead(text) {
+  const { method, url, headers, user_id: user } = text === '' ? NO_HEAD : parse(text);
+  return { method, url, user, headers: joinHeaders(headers), params: readQuery(url) };
+}
+
+function equal(bytes, data, from) {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== data[from + i]) return false;
+  return true;
+}
+
+/** What makes a request of the call in `frame`: its meta is data[metaFrom, bodyFrom), its body the rest. */
+export function makeRequests(frame) {
+  let head = readHead('');
+  let headBytes = new Uint8Array(0);
+  return (metaFrom, bodyFrom) => {
+    // Requests of one connection mostly have the same head; user code may have patched what reading another one takes, to its own harm.
+    if (headBytes.length !== bodyFrom - metaFrom || !equal(headBytes, frame.data, metaFrom)) {
+      headBytes = sliceBytes(frame.data, metaFrom, bodyFrom);
+      head = readHead(decode(headBytes));
+    }
+    return new FunctionRequest(head, frame, bodyFrom, frame.to);
+  };
 }
