@@ -236,8 +236,8 @@ class WebSocket(asyncio.Protocol):
                 return
             if data:
                 self._transport.write(data)
-            else:
-                self._transport.close()
+            else:  # not wholly: what the client is still sending would make the kernel throw away what we have sent
+                self._transport.write_eof()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
