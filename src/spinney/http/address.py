@@ -5,10 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from urllib.parse import quote_from_bytes
-
-PLAIN = "".join(map(chr, range(0x21, 0x7F)))
-"""Every character that may stand in a request line's path or query as it is."""
 
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE)
 
@@ -50,9 +46,5 @@ def full_url(public_url: str, host: bytes, path: str, query: bytes) -> str:
     """What a client asked for: under the host that it named, or the server's own name when no URL can have that."""
     scheme, _, rest = public_url.partition("://")
     named = host.decode("latin-1")
-    url = f"{scheme}://{named if is_authority(named) else rest.partition('/')[0]}{_plain(path.encode('latin-1'))}"
-    return f"{url}?{_plain(query)}" if query else url
-
-
-def _plain(raw: bytes) -> str:
-    return raw.decode() if raw.isascii() else quote_from_bytes(raw, PLAIN)
+    url = f"{scheme}://{named if is_authority(named) else rest.partition('/')[0]}{path}"
+    return f"{url}?{query.decode('latin-1')}" if query else url
