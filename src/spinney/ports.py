@@ -43,6 +43,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     idle_mb: int = 48
+    cwd: str = "/var/task"
     pipes_are_logs: bool = True
     """Whether what the guest writes to standard output and error belongs to a call's log."""
 

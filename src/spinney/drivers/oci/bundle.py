@@ -89,9 +89,9 @@ def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> by
             "ociVersion": "1.0.2",
             "hostname": "sandbox",
             "root": {"path": template.rootfs, "readonly": True},
-            "process": describe_process(argv, dict(spec.launch.environment), place.person),
+            "process": describe_process(argv, environment(spec), place.person, cwd=spec.launch.cwd),
             "mounts": [
-                *_mounts(template.mounts, spec.limits),
+                *_mounts(template.mounts, spec),
                 {"destination": "/var/task", "source": place.task, "options": ["bind", "ro", "nosuid", "nodev"]},
             ],
             "linux": linux,
@@ -99,15 +99,20 @@ def encode_config(template: Template, spec: SandboxSpec, place: Placement) -> by
     )
 
 
+def environment(spec: SandboxSpec) -> dict[str, str]:
+    """Variables of everything in a sandbox; without the right to see them only what its Launch cannot do without."""
+    return {**(ENVIRONMENT if spec.rights.env else {}), **dict(spec.launch.environment)}
+
+
 def describe_process(
-    argv: Sequence[str], environment: Mapping[str, str], person: Person, *, cwd: str = "/var/task", terminal: bool = False
+    argv: Sequence[str], environment: Mapping[str, str], person: Person, *, cwd: str, terminal: bool = False
 ) -> dict[str, Any]:
     """``process`` of a bundle, also what ``exec`` takes: no user but the guest's, no capability, nothing to gain by setuid."""
     return {
         "terminal": terminal,
         "user": {"uid": person.id, "gid": person.id},
         "args": list(argv),
-        "env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **environment}.items()],
+        "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": cwd,
         "capabilities": {},
         "noNewPrivileges": True,
@@ -115,13 +120,15 @@ def describe_process(
     }
 
 
-def _mounts(binds: Sequence[Mount], limits: Limits) -> list[dict[str, Any]]:
+def _mounts(binds: Sequence[Mount], spec: SandboxSpec) -> list[dict[str, Any]]:
+    """Without the right to write nothing is writable."""
+    access = () if spec.rights.write else ("ro",)
     return [
         _mount("/proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "nosuid", "noexec", "mode=755", "size=64k"),
         _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
-        _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_SIZE}"),
-        _mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={limits.tmp_mb}m"),
+        _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_SIZE}", *access),
+        _mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={spec.limits.tmp_mb}m", *access),
         *({"destination": bind.target, "source": bind.source, "options": _bind_options(bind.source)} for bind in binds),
     ]
 

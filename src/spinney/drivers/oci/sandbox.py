@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from spinney.drivers.channel import GuestChannel
-from spinney.drivers.oci.bundle import Person
+from spinney.drivers.oci.bundle import Person, environment
 from spinney.drivers.oci.exec import OciProcess, execute
 from spinney.drivers.oci.network import Link
 from spinney.drivers.oci.place import Place
@@ -47,7 +47,7 @@ class OciSandbox:
         clear: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self.id = spec.id
-        self._environment = dict(spec.launch.environment)
+        self._environment = environment(spec)
         self._person = person
         self._init = init
         self._channel = channel
