@@ -66,6 +66,37 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, Any] = {}
 
 
+class BuildStatus(enum.StrEnum):
+    """Where a Build is. The last two are final."""
+
+    PENDING = "pending"
+    COMPILING = "compiling"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """The act that gives a Version in a compiled language its artifact; ``id`` is the version's.
+
+    ``artifact`` names the module among the blobs when it is READY, ``error`` tells the author why it FAILED.
+    """
+
+    id: str
+    function_id: str
+    language: str
+    status: BuildStatus
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    artifact: str | None = None
+    error: str | None = None
+
+    @property
+    def changed_at(self) -> float:
+        """When ``status`` became what it is."""
+        return self.finished_at or self.started_at or self.created_at
+
+
 class Rights(msgspec.Struct, frozen=True):
     """What the code of a version may do besides computing; enforced by the sandbox, and by a runtime with permissions of its own.
 

@@ -28,6 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     memory_mb: int = 192
     cpus: float = 1.0
+    cpu_weight: float = 1.0
+    """Its share of the processors when they are all busy, against the other sandboxes' 1."""
     pids: int = 256
     tmp_mb: int = 256
     files: int = 4096
@@ -223,6 +225,96 @@ class Runtime(Protocol):
 
     def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
         """EXITED, or OUT_OF_MEMORY when the language's own way of dying says so. ``logs`` are the last lines written."""
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a compilation: a WebAssembly module, or an error for the author of the source.
+
+    ``lasting``: the same source will give the same again, so it may be remembered.
+    """
+
+    module: bytes = b""
+    error: str = ""
+    lasting: bool = True
+
+
+class ModuleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a WebAssembly module needs and offers: ``imports`` are (module, name, type), ``exports`` map a name to its type.
+
+    A function's type is written ``(i32,i32)->(i32)``, a memory's ``memory(2)`` with its initial pages, anything else's by its kind.
+    """
+
+    imports: tuple[tuple[str, str, str], ...] = ()
+    exports: Mapping[str, str] = {}
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A module made ready to run: native code for this machine, and what was seen on the way. ``error``: it is no valid module."""
+
+    facts: ModuleFacts = ModuleFacts()
+    executable: bytes = b""
+    error: str = ""
+
+
+class Compiler(Protocol):
+    """Languages that are compiled to WebAssembly, in sandboxes that serve many builds and carry nothing from one to the next.
+
+    Pure but for reading what is installed; runs nothing on the host.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    memory_mb: int
+    """What one compilation may use, the compiler itself included."""
+    sample: str
+    """A small source that compiles."""
+
+    def installed(self) -> Mapping[str, str]:
+        """For each language that can be compiled here, everything besides the source that its modules depend on, as text."""
+
+    def launch(self, language: str) -> Launch:
+        """How to start a sandbox of the compiler. Raises Unsupported when it is not installed."""
+
+    def request(self, language: str, source: str) -> bytes:
+        """The body of the call that compiles a source."""
+
+    def result(self, reply: Reply) -> Compiled | None:
+        """What an answer (OK) of the compiler means; None when it makes no sense."""
+
+    def check(self, facts: ModuleFacts, memory_mb: int) -> str | None:
+        """Why a module cannot be run as a function with so much memory, for its author; None when it can."""
+
+
+class Engine(Protocol):
+    """What runs WebAssembly, as far as builds need it: it makes modules ready to run, in a sandbox."""
+
+    runtime_id: str
+    """Versions that name this runtime need a build."""
+
+    def installed_version(self) -> str:
+        """Everything besides the module that an executable depends on, as text: engine, options, processor; "" without an engine."""
+
+    def launch_tool(self) -> Launch:
+        """How to start the sandbox that prepares modules: the body of a call is a module. Raises Unsupported."""
+
+    def prepared(self, reply: Reply) -> Prepared | None:
+        """What an answer (OK) of the tool means; None when it makes no sense."""
+
+
+class Blobs(Protocol):
+    """Bytes kept by name, each written once: artifacts of builds and what is derived from them."""
+
+    async def put(self, data: bytes, name: str = "") -> str:
+        """Keep ``data`` and return its name, by default the SHA-256 of it in hex. Durable when it returns. Raises Unavailable.
+
+        A name of the caller's own is a SHA-256 too, of what the data were derived from.
+        """
+
+    async def get(self, name: str) -> bytes | None:
+        """None when there is no such blob. Raises Unavailable."""
+
+    async def sweep(self, keep: Collection[str], idle_s: float) -> int:
+        """Remove all that are not in ``keep`` and were neither put nor read for ``idle_s`` seconds; the count. May be repeated."""
 
 
 class Store(Protocol):
