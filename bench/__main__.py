@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bench import scenarios
+from bench.fluxbase import fluxbase
 from bench.load import require_wrk
 from bench.report import Results
 
@@ -24,7 +25,7 @@ def bench(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a bar is missed.")] = False,
     only: Annotated[str | None, typer.Option(metavar="SCENARIO", help="Measure this alone.")] = None,
 ) -> None:
-    """Measure Spinney beside plain servers on this machine. Takes about four minutes and wants the machine for itself."""
+    """Measure Spinney beside plain servers on this machine. Takes about five minutes and wants the machine for itself."""
     try:
         require_wrk()
     except RuntimeError as error:
@@ -45,6 +46,7 @@ def bench(
 def _chosen(seconds: float, rounds: int, density: bool, only: str | None) -> dict[str, Callable[[Results], None]]:
     every: dict[str, Callable[[Results], None]] = {
         "warm": partial(scenarios.warm, seconds=seconds, rounds=rounds),
+        "fluxbase": partial(fluxbase, seconds=seconds, rounds=rounds),
         "cold-by-stem": scenarios.cold_by_stem,
         "cold-from-nothing": scenarios.cold_from_nothing,
         "idle-memory": scenarios.idle_memory,

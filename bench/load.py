@@ -7,9 +7,11 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
+NO_HEADERS: Mapping[str, str] = {}
 SCRIPT = Path(__file__).with_name("post.lua")
 
 
@@ -29,15 +31,16 @@ def require_wrk() -> None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")
 
 
-def start_wrk(url: str, connections: int, seconds: float) -> subprocess.Popen[str]:
+def start_wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS) -> subprocess.Popen[str]:
     """POST ``post.lua``'s body to ``url`` over so many connections."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT), url]
+    more = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT), *more, url]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def run_wrk(url: str, connections: int, seconds: float) -> Load:
+def run_wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS) -> Load:
     """Run wrk to its end. RuntimeError when it could not."""
-    process = start_wrk(url, connections, seconds)
+    process = start_wrk(url, connections, seconds, headers)
     output, _ = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"wrk: {output}")
@@ -71,9 +74,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
         began = time.perf_counter()
-        self._connection.request(method, path, body)
+        self._connection.request(method, path, body, dict(headers))
         response = self._connection.getresponse()
         answer = response.read()
         return Answer(response.status, answer, (time.perf_counter() - began) * 1e3)

@@ -53,20 +53,26 @@ def warm(results: Results, seconds: float, rounds: int) -> None:
             for _ in range(rounds):
                 for name, url in urls.items():
                     runs[name].append(run_wrk(url, connections, seconds))
-            _compare(results, connections, runs)
+            _judge(results, connections, runs, compare(results, connections, runs))
         _count_records(results, spinney)
 
 
-def _compare(results: Results, connections: int, runs: dict[str, list[Load]]) -> None:
+def compare(results: Results, connections: int, runs: dict[str, list[Load]]) -> dict[str, float]:
+    """Note the median of each server's runs; its throughput by that of the ASGI echo."""
+    ratios = {}
     for name, loads in runs.items():
         middle = Load(*(median(values) for values in zip(*loads, strict=True)))
-        ratio = median(load.per_second / base.per_second for load, base in zip(loads, runs[BASELINE], strict=True))
-        results.load(name, connections, middle, ratio)
-        if name == NODE and connections == 1:
-            added = median(load.p50_ms - base.p50_ms for load, base in zip(loads, runs[BASELINE], strict=True))
-            results.at_most(0.25, "one connection: p50 over that of the ASGI echo", added, "ms")
-        if name == NODE and connections > 1:
-            results.at_least(0.35, f"{connections} connections: throughput by that of the ASGI echo", ratio)
+        ratios[name] = median(load.per_second / base.per_second for load, base in zip(loads, runs[BASELINE], strict=True))
+        results.load(name, connections, middle, ratios[name])
+    return ratios
+
+
+def _judge(results: Results, connections: int, runs: dict[str, list[Load]], ratios: dict[str, float]) -> None:
+    if connections == 1:
+        added = median(load.p50_ms - base.p50_ms for load, base in zip(runs[NODE], runs[BASELINE], strict=True))
+        results.at_most(0.25, "one connection: p50 over that of the ASGI echo", added, "ms")
+    else:
+        results.at_least(0.35, f"{connections} connections: throughput by that of the ASGI echo", ratios[NODE])
     failures = sum(load.failures for name in (NODE, PYTHON) for load in runs[name])
     results.at_most(0, f"{connections} connections: requests that failed", failures)
 

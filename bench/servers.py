@@ -100,6 +100,14 @@ def node() -> str:
     return str(program)
 
 
+def deno() -> str:
+    """The Deno that functions of Fluxbase run on."""
+    program = find("deno")
+    if program is None:
+        raise RuntimeError("Deno is not installed: make setup")
+    return str(program)
+
+
 class Spinney(Server):
     """A fresh server with its own data directory. ``settings`` are environment variables without their prefix."""
 
