@@ -241,7 +241,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 class ModuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a WebAssembly module needs and offers: ``imports`` are (module, name, type), ``exports`` map a name to its type.
 
-    A function's type is written ``(i32,i32)->(i32)``, a memory's ``memory(2)`` with its initial pages, anything else's by its kind.
+    A function's type is written ``(i32,i32)->(i32)``, a memory's ``memory(2)`` with its initial pages, others' by their kind.
     """
 
     imports: tuple[tuple[str, str, str], ...] = ()
@@ -249,7 +249,7 @@ class ModuleFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A module made ready to run: native code for this machine, and what was seen on the way. ``error``: it is no valid module."""
+    """A module made ready to run: native code for this machine, and what was seen on the way. ``error``: it is not valid."""
 
     facts: ModuleFacts = ModuleFacts()
     executable: bytes = b""
@@ -292,7 +292,7 @@ class Engine(Protocol):
     """Versions that name this runtime need a build."""
 
     def installed_version(self) -> str:
-        """Everything besides the module that an executable depends on, as text: engine, options, processor; "" without an engine."""
+        """Everything besides the module that an executable depends on, as text: engine, options, processor; "" without any."""
 
     def launch_tool(self) -> Launch:
         """How to start the sandbox that prepares modules: the body of a call is a module. Raises Unsupported."""
@@ -314,7 +314,7 @@ class Blobs(Protocol):
         """None when there is no such blob. Raises Unavailable."""
 
     async def sweep(self, keep: Collection[str], idle_s: float) -> int:
-        """Remove all that are not in ``keep`` and were neither put nor read for ``idle_s`` seconds; the count. May be repeated."""
+        """Remove those not in ``keep`` that were neither put nor read for ``idle_s`` seconds; the count. May be repeated."""
 
 
 class Store(Protocol):
