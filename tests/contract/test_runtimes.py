@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from spinney.drivers.oci import OciDriver
+from spinney.model import LogLine
 from spinney.ports import Launch, Limits, SandboxSpec
+from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
 from spinney.testing.guest_process import GuestProcess
-from spinney.testing.runtime_suite import Guest, Programs, RuntimeSuite, Trial
+from spinney.testing.runtime_suite import EventSuite, Guest, Programs, RuntimeSuite, Trial
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +172,53 @@ def handler(event, context):
 """,
 )
 
+TYPESCRIPT = Programs(
+    echo="interface Event { body: string }\nexport default async (event: Event): Promise<unknown> => JSON.parse(event.body)",
+    nothing="export default () => {}",
+    fail="export default async (event) => { throw new TypeError(await event.json()) }",
+    broken="export default () => {",
+    broken_loading="console.log('loading'); throw new Error('not today')",
+    levels="export default () => { console.log('i'); console.warn('w'); console.error('e') }",
+    counter="let calls: number = 0; export const handler = () => ++calls",
+    environment="""
+        async function handler() {
+            const { FLUXBASE_EXECUTION_ID, ...seen } = Deno.env.toObject();
+            process.env.A = 'changed';
+            Deno.env.set('NEW', 'new');
+            Deno.env.delete('HOME');
+            return seen;
+        }
+    """,
+    endless="export default () => { console.log('begun'); for (;;); }",
+    repeat="export default ({ body }) => 'x'.repeat(+body)",
+    no_json="export default () => [1n]",
+    background="""
+        export default async () => {
+            setTimeout(() => { throw new Error('behind') }, 1);
+            await new Promise((go) => setTimeout(go, 10000));
+        }
+    """,
+    left_over="""
+        export default async ({ body }) => {
+            if (body === '1') {
+                setTimeout(() => { console.log('late'); throw new Error('late') }, 1);
+                setInterval(() => { console.log('late'); Promise.reject(new Error('late')) }, 1);
+                setImmediate(() => console.log('late'));
+            } else {
+                await new Promise((go) => setTimeout(go, 30));
+                console.log('now');
+            }
+            return +body;
+        }
+    """,
+    flood="""
+        export default () => {
+            for (let n = 0; n < 1000; n++) { console.log('x'.repeat(1000)); process.stdout.write('x'.repeat(1000) + '\\n') }
+            return 'done';
+        }
+    """,
+)
+
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
@@ -180,7 +229,7 @@ async def boot_bare(launch: Launch, limits: Limits) -> Guest:
     return GuestProcess(launch)
 
 
-class TestNode(RuntimeSuite):
+class TestNode(EventSuite):
     @pytest.fixture
     def programs(self) -> Programs:
         return JAVASCRIPT
@@ -190,7 +239,7 @@ class TestNode(RuntimeSuite):
         return Trial(NodeRuntime(), request.param, boot_bare)
 
 
-class TestPython(RuntimeSuite):
+class TestPython(EventSuite):
     @pytest.fixture
     def programs(self) -> Programs:
         return PYTHON
@@ -200,7 +249,27 @@ class TestPython(RuntimeSuite):
         return Trial(PythonRuntime(), "python311", boot_bare)
 
 
-class InSandboxes(RuntimeSuite):
+class RequestSuite(RuntimeSuite):
+    """Deno's guest takes requests and words its failures and logs as Fluxbase does."""
+
+    def failure(self, name: str, text: str) -> str:
+        return f"{name}: {text}"
+
+    def line(self, level: str, text: str) -> LogLine:
+        return LogLine(level, f"console.{'log' if level == 'info' else level}: {text}")
+
+
+class TestDeno(RequestSuite):
+    @pytest.fixture
+    def programs(self) -> Programs:
+        return TYPESCRIPT
+
+    @pytest.fixture
+    def trial(self) -> Trial:
+        return Trial(DenoRuntime(), "deno", boot_bare)
+
+
+class InSandboxes:
     @pytest.fixture
     async def driver(self) -> AsyncIterator[OciDriver]:
         driver = OciDriver(Path("/run/spinney", uuid.uuid4().hex))
@@ -211,7 +280,7 @@ class InSandboxes(RuntimeSuite):
         return await driver.create(SandboxSpec(id=uuid.uuid4().hex, launch=launch, limits=limits))
 
 
-class TestNodeInSandboxes(InSandboxes):
+class TestNodeInSandboxes(InSandboxes, EventSuite):
     @pytest.fixture
     def programs(self) -> Programs:
         return JAVASCRIPT
@@ -221,7 +290,7 @@ class TestNodeInSandboxes(InSandboxes):
         return Trial(NodeRuntime(), request.param, lambda launch, limits: self.boot(driver, launch, limits))
 
 
-class TestPythonInSandboxes(InSandboxes):
+class TestPythonInSandboxes(InSandboxes, EventSuite):
     @pytest.fixture
     def programs(self) -> Programs:
         return PYTHON
@@ -229,3 +298,13 @@ class TestPythonInSandboxes(InSandboxes):
     @pytest.fixture
     def trial(self, driver: OciDriver) -> Trial:
         return Trial(PythonRuntime(), "python3", lambda launch, limits: self.boot(driver, launch, limits))
+
+
+class TestDenoInSandboxes(InSandboxes, RequestSuite):
+    @pytest.fixture
+    def programs(self) -> Programs:
+        return TYPESCRIPT
+
+    @pytest.fixture
+    def trial(self, driver: OciDriver) -> Trial:
+        return Trial(DenoRuntime(), "deno", lambda launch, limits: self.boot(driver, launch, limits))

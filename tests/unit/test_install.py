@@ -62,8 +62,13 @@ class TestInstall:
         shop = WheelShop()
         first = bring(tmp_path, shop)
         assert first == bring(tmp_path, shop)
-        assert list(first) == shop.fetched == ["node18", "node20", "node22"]
+        assert list(first) == shop.fetched == ["node18", "node20", "node22", "deno"]
         assert first["node22"] == tmp_path / "node22/bin/node" == find("node22", root=tmp_path, system=())
+
+    def test_another_release_of_deno_does_not_do(self, tmp_path: Path) -> None:
+        write_program(tmp_path / "usr/deno", "2.8.3")
+        found = bring(tmp_path / "root", WheelShop(), "deno", system=(str(tmp_path / "usr"),))
+        assert found == {"deno": tmp_path / "root/deno/deno"}
 
     def test_uses_the_systems_of_the_right_major_only(self, tmp_path: Path) -> None:
         system = write_program(tmp_path / "usr/node", "20.20.2")
@@ -133,7 +138,7 @@ def test_a_machine_that_a_toolchain_is_not_made_for(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "here", "6", "1", "aarch64")))
     lines: list[str] = []
     found = install(root=tmp_path, system=(), download=WheelShop(), say=lines.append)
-    assert list(found) == ["node20", "node22"]
+    assert list(found) == ["node20", "node22", "deno"]
     assert lines[0].startswith("node18: no build for aarch64")
     with pytest.raises(Unsupported, match="node18: no build for aarch64"):
         bring(tmp_path, WheelShop(), "node18")
@@ -164,4 +169,4 @@ def test_what_setup_installed_runs() -> None:
         if os.uname().machine in toolchain.hashes:
             program = find(toolchain.name)
             assert program is not None, f"{toolchain.name} is missing under {sys.prefix}; make setup installs it"
-            assert toolchains.version(program).startswith(f"{toolchain.major}.")
+            assert toolchains.version(program).startswith(f"{toolchain.release}.")

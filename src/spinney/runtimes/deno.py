@@ -29,6 +29,8 @@ BASE_MB = 24
 SLACK = 1.25
 """Garbage is not need: of a limit a quarter more may be in use, so that what a function holds may come near to the limit."""
 
+TRAPPED = 128 + 5
+
 FLAGS = (
     "--no-prompt",
     "--no-config",
@@ -78,10 +80,11 @@ class DenoRuntime:
     def load(self, function: Function, version: Version, limits: Limits) -> Load:
         """The source in the frame: the code of a function that may not read files is in none."""
         room = msgspec.structs.replace(limits, memory_mb=BASE_MB + int(version.memory_mb * SLACK))
-        return make_load(function, version, room, {}, source=version.source)
+        return make_load(function, version, room, {}, source=version.source.encode("utf-8", "replace").decode())
 
     def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
-        return Outcome.EXITED
+        """V8 ends itself by a trap when it can get no more memory; functions have no other way to come by one."""
+        return Outcome.OUT_OF_MEMORY if exit_code == TRAPPED else Outcome.EXITED
 
 
 def permission_flags(rights: Rights) -> tuple[str, ...]:

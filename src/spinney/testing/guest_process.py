@@ -52,6 +52,7 @@ class GuestProcess:
         self._socket, theirs = socket.socketpair()
         outputs = os.pipe(), os.pipe()
         self._outputs = {outputs[0][0]: "info", outputs[1][0]: "warn"}
+        self._logged = launch.pipes_are_logs
         self.pid = self._spawn(launch, theirs.fileno(), outputs[0][1], outputs[1][1])
         theirs.close()
         os.close(outputs[0][1])
@@ -213,7 +214,7 @@ class GuestProcess:
         return True
 
     def _take_line(self, fd: int, line: bytes) -> None:
-        if line.strip():
+        if line.strip() and self._logged:
             self._logs.append(LogLine(self._outputs[fd], line.decode("utf-8", "replace")))
 
     def _drain(self) -> None:

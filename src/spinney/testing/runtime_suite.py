@@ -23,7 +23,7 @@ VALUES: tuple[Any, ...] = (None, True, 0, -1.5, "", "ü\u2028\U0001f600`${x}'\"\
 
 
 class Programs(NamedTuple):
-    """The suite's functions in one language; each is a source whose handler is ``index.handler``."""
+    """The suite's functions in one language; each is a source whose handler is ``index.handler``; the last are EventSuite's."""
 
     echo: str
     """Answers its event."""
@@ -35,28 +35,16 @@ class Programs(NamedTuple):
     """Does not compile."""
     broken_loading: str
     """Logs ``loading``, then raises an error with the message ``not today`` while it loads."""
-    other: str
-    """Has no ``handler``; has a function at ``api.users.create`` that answers its event."""
-    exit: str
-    """Prints ``last words`` without an end of line, then ends the process with the event as exit code."""
     levels: str
     """Logs ``i``, ``w`` and ``e`` at the levels info, warn and error."""
-    prints: str
-    """Writes the event's ``out`` to standard output and ``err`` to standard error."""
     counter: str
     """Answers how often it was called in this process, 1 the first time."""
     environment: str
     """Answers all variables as an object; then changes A, removes HOME and adds NEW."""
-    context: str
-    """Answers [function name, version, memory, request id, log group, log stream, ARN, milliseconds left]."""
-    left_ms: str
-    """Answers the milliseconds left, twice, the second time after sleeping 30 ms."""
     endless: str
     """Logs ``begun`` and never ends."""
     repeat: str
     """Answers a string of the event's number of ``x``."""
-    nest: str
-    """Answers as many lists within one another as the event says."""
     no_json: str
     """Answers a value that has no JSON form."""
     background: str
@@ -66,6 +54,18 @@ class Programs(NamedTuple):
     logs ``now``. Answers its event."""
     flood: str
     """Logs 1000 lines of 1000 ``x``, prints as many, and answers ``done``."""
+    other: str = ""
+    """Has no ``handler``; has a function at ``api.users.create`` that answers its event."""
+    exit: str = ""
+    """Prints ``last words`` without an end of line, then ends the process with the event as exit code."""
+    prints: str = ""
+    """Writes the event's ``out`` to standard output and ``err`` to standard error."""
+    context: str = ""
+    """Answers [function name, version, memory, request id, log group, log stream, ARN, milliseconds left]."""
+    left_ms: str = ""
+    """Answers the milliseconds left, twice, the second time after sleeping 30 ms."""
+    nest: str = ""
+    """Answers as many lists within one another as the event says."""
 
 
 class Guest(Protocol):
@@ -129,6 +129,14 @@ class Trial(NamedTuple):
 class RuntimeSuite:
     """The contract of a guest, and of the runtime that describes it to drivers."""
 
+    def failure(self, name: str, text: str) -> str:
+        """How a guest words an error of the kind ``name`` with this text."""
+        return text
+
+    def line(self, level: str, text: str) -> LogLine:
+        """How a guest logs a text at a level."""
+        return LogLine(level, text)
+
     # -- values --------------------------------------------------------------------------------------------------------
 
     async def test_values_pass_through_unchanged(self, trial: Trial, programs: Programs) -> None:
@@ -166,20 +174,14 @@ class RuntimeSuite:
             outcome, reason = await loaded.fails()
             assert outcome is Outcome.BAD_RESULT and reason
 
-    async def test_512_levels_and_no_more(self, trial: Trial, programs: Programs) -> None:
-        async with trial.loaded(programs.nest) as loaded:
-            assert (await loaded.reply(512)).body == b"[" * 512 + b"]" * 512
-            for depth in (513, 100_000):
-                outcome, reason = await loaded.fails(depth)
-                assert outcome is Outcome.BAD_RESULT and reason
-
     # -- failures ------------------------------------------------------------------------------------------------------
 
     async def test_an_error_is_its_message_and_the_guest_goes_on(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.fail) as loaded:
             for message in ("went wrong: ü", "again"):
                 reply = await loaded.reply(message)
-                assert (reply.outcome, reply.message, reply.reusable) == (Outcome.ERROR, message, True)
+                wanted = (Outcome.ERROR, self.failure("TypeError", message), True)
+                assert (reply.outcome, reply.message, reply.reusable) == wanted
 
     async def test_code_that_does_not_compile(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.broken) as loaded:
@@ -189,38 +191,20 @@ class RuntimeSuite:
     async def test_code_that_fails_while_loading(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.broken_loading) as loaded:
             reply = await loaded.reply()
-            assert (reply.outcome, reply.message, reply.reusable) == (Outcome.LOAD_ERROR, "not today", False)
-            assert list(reply.logs) == [LogLine("info", "loading")]
-
-    async def test_handlers_are_found_by_path_or_last_name(self, trial: Trial, programs: Programs) -> None:
-        for handler in ("index.api.users.create", "some/dir.d/main.api.users.create", "../../../etc/x y.api.users.create"):
-            async with trial.loaded(programs.other, handler) as loaded:
-                assert await loaded.answer(1) == 1
-        for handler in ("index.handler", "app.api.users.none"):
-            async with trial.loaded(programs.other, handler) as loaded:
-                path = handler.rpartition("/")[2].partition(".")[2]
-                assert await loaded.fails() == (Outcome.NO_HANDLER, path)
-        async with trial.loaded(programs.echo, "index.api.v1.handler") as loaded:
-            assert await loaded.answer(2) == 2
-
-    async def test_an_exit_is_an_exit(self, trial: Trial, programs: Programs) -> None:
-        for code in (0, 3):
-            async with trial.loaded(programs.exit) as loaded:
-                reply = await loaded.reply(code)
-                assert (reply.outcome, reply.exit_code, reply.reusable) == (Outcome.EXITED, code, False)
-                assert list(reply.logs) == [LogLine("info", "last words")]
-                assert trial.runtime.explain(code, ["last words"]) is Outcome.EXITED
+            wanted = (Outcome.LOAD_ERROR, self.failure("Error", "not today"), False)
+            assert (reply.outcome, reply.message, reply.reusable) == wanted
+            assert list(reply.logs) == [self.line("info", "loading")]
 
     async def test_what_never_ends_times_out_with_its_logs(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.endless) as loaded:
             reply = await loaded.reply(timeout_s=1.0)
             assert reply.outcome is Outcome.TIMEOUT and not reply.reusable
-            assert list(reply.logs) == [LogLine("info", "begun")]
+            assert list(reply.logs) == [self.line("info", "begun")]
 
     async def test_failing_in_the_background_is_failing(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.background) as loaded:
             reply = await loaded.reply()
-            assert (reply.outcome, reply.message, reply.reusable) == (Outcome.ERROR, "behind", False)
+            assert (reply.outcome, reply.message, reply.reusable) == (Outcome.ERROR, self.failure("Error", "behind"), False)
 
     # -- warm ----------------------------------------------------------------------------------------------------------
 
@@ -233,7 +217,7 @@ class RuntimeSuite:
             for event in (1, 2, 3):
                 reply = await loaded.reply(event)
                 assert (reply.outcome, reply.body, reply.reusable) == (Outcome.OK, str(event).encode(), True)
-                assert list(reply.logs) == ([LogLine("info", "now")] if event > 1 else [])
+                assert list(reply.logs) == ([self.line("info", "now")] if event > 1 else [])
 
     async def test_the_environment_is_put_back(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.environment, environment={"A": "1", "LANG": "ü", "B_": ""}) as loaded:
@@ -242,36 +226,13 @@ class RuntimeSuite:
             assert first.keys() <= {"A", "B_", "HOME", "LANG", "NODE_ENV", "PATH", "TMPDIR", "TZ"}
             assert await loaded.answer() == first
 
-    async def test_the_context_says_who_and_how_long(self, trial: Trial, programs: Programs) -> None:
-        async with trial.loaded(programs.context, memory_mb=256) as loaded:
-            for id in ("11111111-2222-4333-8444-555555555555", "21111111-2222-4333-8444-555555555555"):
-                reply = await loaded.reply(id=id, timeout_s=7.0)
-                *names, stream, arn, left = json.loads(reply.body)
-                assert names == ["my-function", "$LATEST", 256, id, "/suite/my-function"]
-                assert stream[4] == stream[7] == "-" and stream[10:] == f"/{id}"
-                assert arn == "arn:suite:function:my-function"
-                assert 0 < left <= 7000
-
-    async def test_the_time_left_falls(self, trial: Trial, programs: Programs) -> None:
-        async with trial.loaded(programs.left_ms) as loaded:
-            first, second = await loaded.answer()
-            assert 0 <= second <= first - 25 < TIMEOUT_S * 1000
-
     # -- logs ----------------------------------------------------------------------------------------------------------
 
     async def test_log_levels(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.levels) as loaded:
             for _ in range(2):
                 reply = await loaded.reply()
-                assert list(reply.logs) == [LogLine("info", "i"), LogLine("warn", "w"), LogLine("error", "e")]
-
-    async def test_printed_text_is_whole_and_in_its_own_call(self, trial: Trial, programs: Programs) -> None:
-        async with trial.loaded(programs.prints) as loaded:
-            reply = await loaded.reply({"out": "a\n\nb", "err": "c\n"})
-            assert sorted(reply.logs) == [("info", "a"), ("info", "b"), ("warn", "c")]
-            reply = await loaded.reply({"out": "x" * 300_000, "err": ""})
-            assert sum(len(line.text) for line in reply.logs) >= LOG_BYTES - 2000
-            assert (await loaded.reply({"out": "", "err": ""})).logs in ([], ())
+                assert list(reply.logs) == [self.line("info", "i"), self.line("warn", "w"), self.line("error", "e")]
 
     async def test_a_flood_of_logs_is_cut(self, trial: Trial, programs: Programs) -> None:
         async with trial.loaded(programs.flood) as loaded:
@@ -293,3 +254,56 @@ class RuntimeSuite:
         sample = trial.runtime.sample
         async with trial.loaded(sample.source, sample.handler) as loaded:
             assert await loaded.answer({"name": "Ada"}) == {"hello": "Ada"}
+
+
+class EventSuite(RuntimeSuite):
+    """What guests do besides that call a handler, found by a path, with an event and a context (Impuls contract 3)."""
+
+    async def test_512_levels_and_no_more(self, trial: Trial, programs: Programs) -> None:
+        async with trial.loaded(programs.nest) as loaded:
+            assert (await loaded.reply(512)).body == b"[" * 512 + b"]" * 512
+            for depth in (513, 100_000):
+                outcome, reason = await loaded.fails(depth)
+                assert outcome is Outcome.BAD_RESULT and reason
+
+    async def test_handlers_are_found_by_path_or_last_name(self, trial: Trial, programs: Programs) -> None:
+        for handler in ("index.api.users.create", "some/dir.d/main.api.users.create", "../../../etc/x y.api.users.create"):
+            async with trial.loaded(programs.other, handler) as loaded:
+                assert await loaded.answer(1) == 1
+        for handler in ("index.handler", "app.api.users.none"):
+            async with trial.loaded(programs.other, handler) as loaded:
+                path = handler.rpartition("/")[2].partition(".")[2]
+                assert await loaded.fails() == (Outcome.NO_HANDLER, path)
+        async with trial.loaded(programs.echo, "index.api.v1.handler") as loaded:
+            assert await loaded.answer(2) == 2
+
+    async def test_an_exit_is_an_exit(self, trial: Trial, programs: Programs) -> None:
+        for code in (0, 3):
+            async with trial.loaded(programs.exit) as loaded:
+                reply = await loaded.reply(code)
+                assert (reply.outcome, reply.exit_code, reply.reusable) == (Outcome.EXITED, code, False)
+                assert list(reply.logs) == [LogLine("info", "last words")]
+                assert trial.runtime.explain(code, ["last words"]) is Outcome.EXITED
+
+    async def test_the_context_says_who_and_how_long(self, trial: Trial, programs: Programs) -> None:
+        async with trial.loaded(programs.context, memory_mb=256) as loaded:
+            for id in ("11111111-2222-4333-8444-555555555555", "21111111-2222-4333-8444-555555555555"):
+                reply = await loaded.reply(id=id, timeout_s=7.0)
+                *names, stream, arn, left = json.loads(reply.body)
+                assert names == ["my-function", "$LATEST", 256, id, "/suite/my-function"]
+                assert stream[4] == stream[7] == "-" and stream[10:] == f"/{id}"
+                assert arn == "arn:suite:function:my-function"
+                assert 0 < left <= 7000
+
+    async def test_the_time_left_falls(self, trial: Trial, programs: Programs) -> None:
+        async with trial.loaded(programs.left_ms) as loaded:
+            first, second = await loaded.answer()
+            assert 0 <= second <= first - 25 < TIMEOUT_S * 1000
+
+    async def test_printed_text_is_whole_and_in_its_own_call(self, trial: Trial, programs: Programs) -> None:
+        async with trial.loaded(programs.prints) as loaded:
+            reply = await loaded.reply({"out": "a\n\nb", "err": "c\n"})
+            assert sorted(reply.logs) == [("info", "a"), ("info", "b"), ("warn", "c")]
+            reply = await loaded.reply({"out": "x" * 300_000, "err": ""})
+            assert sum(len(line.text) for line in reply.logs) >= LOG_BYTES - 2000
+            assert (await loaded.reply({"out": "", "err": ""})).logs in ([], ())

@@ -54,7 +54,7 @@ function readSpecifier(source, line, column) {
 function describeLoad(error, url, source) {
   const plain = replace(describe(error), /\x1b\[[0-9;]*m/g, '');
   const at = indexOf(plain, url);
-  const text = replace(replace(at === -1 ? plain : slice(plain, 0, at), /\s+at $/, ''), /\n  \|\n[^]*$/, '');
+  const text = replace(replace(at === -1 ? plain : slice(plain, 0, at), /\s+at $/, ''), /\n(?:  \||    0: )[^]*$/, '');
   if (slice(text, 0, PARSER.length) === PARSER) return slice(text, 11);
   const place = at === -1 ? null : match(slice(plain, at + url.length), /^:(\d+):(\d+)/);
   const specifier = place === null ? null : readSpecifier(source, Number(place[1]), Number(place[2]));

@@ -11,6 +11,7 @@ import { load, LoadFailure } from './loader.js';
 import { captureConsole } from './output.js';
 import { encodeReply, sizeOf } from './reply.js';
 import { makeRequests } from './request.js';
+import { replaceStorage } from './storage.js';
 import * as warm from './warm.js';
 import v8 from 'node:v8';
 
@@ -196,6 +197,7 @@ function start() {
   });
   globalThis.addEventListener('unload', () => failRunning(`Error: Function exited with code ${Deno.exitCode}`));
   watchTimers();
+  replaceStorage();
   delete Deno[Deno.internal];
   delete Deno.internal;
   Deno.permissions.revokeSync({ name: 'ffi' });

@@ -12,6 +12,9 @@ export function captureConsole(log) {
   const own = new Console((piece) => {
     text += piece;
   });
+  const endGroups = () => {
+    own.indentLevel = 0;
+  };
   /** What a method writes, without the end of its last line; undefined for nothing. */
   const wording = (write, values) => {
     const outer = text;
@@ -32,6 +35,7 @@ export function captureConsole(log) {
   for (const name of Object.keys(own)) {
     if (typeof own[name] === 'function') replaceMethod(name, name in LEVELS ? name : name === 'assert' ? 'error' : 'log', own[name]);
   }
+  console.clear = endGroups;
   console.trace = (...values) => {
     const place = {};
     captureStackTrace(place, console.trace);
@@ -39,7 +43,5 @@ export function captureConsole(log) {
     const lines = indexOf(stack, '\n');
     log(LEVELS.error, `console.error: Trace: ${wording(own.log, values)}${lines === -1 ? '' : slice(stack, lines)}`);
   };
-  return () => {
-    own.indentLevel = 0;
-  };
+  return endGroups;
 }
