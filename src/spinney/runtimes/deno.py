@@ -17,9 +17,10 @@ PLACE = "/tmp"
 
 V8_FLAGS = (
     # A stem does not know its function's memory yet, so V8 must not derive its heap from the machine: the control group decides.
-    # The guest sets the growth of the old generation when it learns the function's memory.
+    # Early collections keep garbage from looking like need.
     "--max-old-space-size=4096",
     "--max-semi-space-size=8",
+    "--heap-growing-percent=25",
     # Collected beside or between the program's own work, garbage buffers pile up to hundreds of megabytes.
     "--single-threaded-gc",
     "--no-incremental-marking",

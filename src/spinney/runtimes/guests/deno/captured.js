@@ -7,6 +7,7 @@ export const { Error, JSON, Number, Object, Promise, RangeError, Reflect, String
 export const { parse, stringify } = JSON;
 export const { apply } = Reflect;
 export const { isArray } = Array;
+export const { freeze } = Object;
 
 export const slice = uncurry(String.prototype.slice);
 export const indexOf = uncurry(String.prototype.indexOf);
@@ -17,7 +18,6 @@ export const test = uncurry(RegExp.prototype.test);
 export const subarray = uncurry(Uint8Array.prototype.subarray);
 export const sliceBytes = uncurry(Uint8Array.prototype.slice);
 export const fillBytes = uncurry(Uint8Array.prototype.fill);
-export const copyWithin = uncurry(Uint8Array.prototype.copyWithin);
 export const setBytes = uncurry(Uint8Array.prototype.set);
 
 const encoder = new TextEncoder();
@@ -25,10 +25,6 @@ const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 export const encode = encoder.encode.bind(encoder);
 export const encodeInto = encoder.encodeInto.bind(encoder);
 export const decode = decoder.decode.bind(decoder);
-
-const { internal } = Deno;
-export const { core, Console } = Deno[internal];
-export const { byteLength, isNativeError } = core;
 
 /** Something that is given out once, at boot. */
 export function once(make) {
@@ -39,3 +35,14 @@ export function once(make) {
     return make();
   };
 }
+
+const { internal } = Deno;
+export const { byteLength, isNativeError } = Deno[internal].core;
+
+/** What lies below Deno's interfaces; from now on it cannot be had any more. */
+export const takeInternals = once(() => {
+  const { core, Console } = Deno[internal];
+  delete Deno[internal];
+  delete Deno.internal;
+  return { core, Console };
+});

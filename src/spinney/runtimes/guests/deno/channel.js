@@ -1,7 +1,7 @@
 // The guest's end of the channel (docs/guest-channel.md). It reads and writes by plain system calls on a descriptor that no interface of
 // Deno's can name: the process blocks while it is idle, and user code cannot reach the channel.
 
-import { encode, encodeInto, Number, once, setBytes, subarray, Uint8Array } from './captured.js';
+import { encode, encodeInto, freeze, Number, once, setBytes, subarray, Uint8Array } from './captured.js';
 
 const CHANNEL_FD = 3;
 const HEADER_BYTES = 9;
@@ -11,7 +11,7 @@ const BUFFER_BYTES = 65536;
 const EINTR = 4;
 const LOST_CHANNEL = 70; // exit code: the channel was closed or broken from the inside
 
-export const kinds = { __proto__: null, READY: 1, LOAD: 2, INVOKE: 3, RESULT: 4, LOG: 5, WARM: 10 };
+export const kinds = freeze({ READY: 1, LOAD: 2, INVOKE: 3, RESULT: 4, LOG: 5, WARM: 10 });
 
 const LIBC = {
   read: { parameters: ['i32', 'buffer', 'usize'], result: 'isize' },

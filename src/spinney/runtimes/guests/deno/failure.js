@@ -1,8 +1,8 @@
 // What went wrong, as the text that a caller sees (Fluxbase contract 3.7), and the codes of docs/guest-channel.md.
 
-import { Error, isNativeError, slice, String, stringify, uncurry } from './captured.js';
+import { Error, freeze, isNativeError, slice, String, stringify, uncurry } from './captured.js';
 
-export const outcomes = { OK: 0, FAILED: 1, NOT_LOADED: 2, NO_HANDLER: 3, BAD_RESULT: 4, TOO_LARGE: 5, UNUSABLE: 0x80 };
+export const outcomes = freeze({ OK: 0, FAILED: 1, NOT_LOADED: 2, NO_HANDLER: 3, BAD_RESULT: 4, TOO_LARGE: 5, UNUSABLE: 0x80 });
 
 const MESSAGE_MAX = 65536;
 const errorToString = uncurry(Error.prototype.toString);

@@ -20,12 +20,11 @@ function noteNew(name, set, repeats) {
   const make = globalThis[name];
   replace(globalThis, name, function (callback, ...rest) {
     if (typeof callback !== 'function') return apply(make, this, [callback, ...rest]); // it says what is wrong
-    let timer;
     const run = function (...values) {
       if (!repeats) remove(set, timer);
       return apply(callback, this, values);
     };
-    timer = apply(make, this, [run, ...rest]);
+    const timer = apply(make, this, [run, ...rest]);
     add(set, timer);
     return timer;
   });

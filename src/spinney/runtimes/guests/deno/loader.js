@@ -15,6 +15,8 @@ const match = uncurry(String.prototype.match);
 const split = uncurry(String.prototype.split);
 
 const NO_HANDLER = "Error: No handler function found. Export a 'handler', 'default', or 'main' function.";
+const COLOURS = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+const DETAILS = /\s+at $|\n {2}\|\n[^]*$|\n {4}0: [^]*$/;
 const PARSER = 'TypeError: SyntaxError: ';
 
 /** A load that failed, as the answer to the calls that wanted it. */
@@ -52,9 +54,9 @@ function readSpecifier(source, line, column) {
 
 /** The message of an error that came up while loading: without what only names our blob, but with the import that is meant. */
 function describeLoad(error, url, source) {
-  const plain = replace(describe(error), /\x1b\[[0-9;]*m/g, '');
+  const plain = replace(describe(error), COLOURS, '');
   const at = indexOf(plain, url);
-  const text = replace(replace(at === -1 ? plain : slice(plain, 0, at), /\s+at $/, ''), /\n(?:  \||    0: )[^]*$/, '');
+  const text = replace(at === -1 ? plain : slice(plain, 0, at), DETAILS, '');
   if (slice(text, 0, PARSER.length) === PARSER) return slice(text, 11);
   const place = at === -1 ? null : match(slice(plain, at + url.length), /^:(\d+):(\d+)/);
   const specifier = place === null ? null : readSpecifier(source, Number(place[1]), Number(place[2]));

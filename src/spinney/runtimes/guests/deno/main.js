@@ -2,7 +2,7 @@
 // While there is no call it blocks in read(2). A call ends for good with its answer: its timers are stopped, and when anything else of it
 // is still under way the sandbox is not to be used again.
 
-import { byteLength, core, decode, encode, parse, Promise, setBytes, slice, subarray, uncurry, Uint8Array } from './captured.js';
+import { byteLength, decode, encode, parse, Promise, setBytes, slice, subarray, takeInternals, uncurry, Uint8Array } from './captured.js';
 import { kinds, openChannel, readU32 } from './channel.js';
 import { openEnvironment } from './environment.js';
 import { describe, outcomes } from './failure.js';
@@ -13,12 +13,11 @@ import { encodeReply, sizeOf } from './reply.js';
 import { makeRequests } from './request.js';
 import { replaceStorage } from './storage.js';
 import * as warm from './warm.js';
-import v8 from 'node:v8';
 
+const { core, Console } = takeInternals();
 const { eventLoopHasMoreWork, getAsyncContext, setAsyncContext } = core;
 const { setImmediate } = globalThis;
 const { refTimer, unrefTimer } = Deno;
-const { setFlagsFromString } = v8;
 const then = uncurry(Promise.prototype.then);
 const resolve = Promise.resolve.bind(Promise);
 const CALL = Symbol('call');
@@ -28,7 +27,7 @@ const environment = openEnvironment();
 const { frame } = channel;
 const makeRequest = makeRequests(frame);
 const keepAlive = setInterval(() => {}, 2 ** 30); // a promise that never settles must run into its timeout, not end the process
-const endGroups = captureConsole(log);
+const endGroups = captureConsole(Console, log);
 let settings = null;
 let handler = null;
 let running = null;
@@ -36,14 +35,12 @@ let next = serve;
 
 /** One call, and its answer once there is one. */
 class Call {
-  constructor(number) {
-    this.number = number;
-    this.logBytesLeft = settings.log_bytes;
-    this.outcome = null;
-    this.meta = '';
-    this.body = '';
-    this.context = { __proto__: null, [CALL]: this };
-  }
+  number = frame.call;
+  logBytesLeft = settings.log_bytes;
+  outcome = null;
+  meta = '';
+  body = '';
+  context = { __proto__: null, [CALL]: this };
 }
 
 /** Send one entry of console output, unless it was written on behalf of a call that is over. */
@@ -125,7 +122,7 @@ function perform(call, request) {
 function beginCall() {
   const { data, from } = frame;
   const idEnd = from + 12 + readU32(data, from + 4);
-  const call = new Call(frame.call);
+  const call = new Call();
   running = call;
   environment.restore(subarray(data, from + 12, idEnd));
   endGroups();
@@ -137,7 +134,6 @@ function beginCall() {
 function configure(loaded) {
   settings = loaded;
   environment.configure(settings.environment);
-  if (settings.memory_mb <= 1024) setFlagsFromString(`--heap-growing-percent=${settings.memory_mb <= 512 ? 30 : 60}`);
 }
 
 /** Take the next call; a load on the way is noted. */
@@ -198,8 +194,6 @@ function start() {
   globalThis.addEventListener('unload', () => failRunning(`Error: Function exited with code ${Deno.exitCode}`));
   watchTimers();
   replaceStorage();
-  delete Deno[Deno.internal];
-  delete Deno.internal;
   Deno.permissions.revokeSync({ name: 'ffi' });
   ready();
 }

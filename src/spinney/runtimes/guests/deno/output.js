@@ -1,13 +1,16 @@
 // The console. Each call of one of its methods becomes one entry, worded by Deno's own Console, with the method's name before it:
 // Fluxbase contract 3.5.
 
-import { apply, Console, indexOf, Object, slice } from './captured.js';
+import { apply, Error, indexOf, Object, slice } from './captured.js';
 
 const LEVELS = { __proto__: null, log: 0, info: 0, debug: 0, warn: 1, error: 2 };
 const { captureStackTrace } = Error;
 
-/** Replace the methods of the global console; `log(level, text)` gets each entry. Returns what ends groups that a call left open. */
-export function captureConsole(log) {
+/**
+ * Replace the methods of the global console; `Console` is Deno's, `log(level, text)` gets each entry. Returns what ends groups that a call
+ * left open.
+ */
+export function captureConsole(Console, log) {
   let text = '';
   const own = new Console((piece) => {
     text += piece;

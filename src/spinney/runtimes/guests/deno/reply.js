@@ -1,6 +1,6 @@
 // What a handler returned, as a reply: Fluxbase contract 3.4.
 
-import { byteLength, isArray, parse, RangeError, Reflect, replace, String, stringify, test, toLowerCase, TypeError, uncurry } from './captured.js';
+import { byteLength, isArray, parse, RangeError, replace, String, stringify, test, toLowerCase, TypeError, uncurry } from './captured.js';
 
 const { ArrayBuffer, Headers, Response, Uint8Array } = globalThis;
 const { keys, getOwnPropertyDescriptor } = Object;
