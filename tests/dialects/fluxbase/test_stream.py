@@ -225,10 +225,13 @@ def test_unknown_and_disabled(stream: Stream, api: Api) -> None:
 
 
 UNUSABLE = ["", "nonsense", "{", '{"function":"f"} {}', '{"function":NaN}', "[]", '"f"', "null", "{}", '{"function":1}']
+SURROGATES = ['["\\ud800"]', '{"function":"\\ud800","id":1e999}', '{"function":"f","payload":["\\ud800",NaN]}']
 WRONG_IDS = ["null", "true", "[]", "{}"]
 
 
-@pytest.mark.parametrize("text", [*UNUSABLE, '{"function":"f","payload":}', '{"payload":' + "[" * 5000 + "]" * 5000 + "}", b"{}"])
+@pytest.mark.parametrize(
+    "text", [*UNUSABLE, *SURROGATES, '{"function":"f","payload":}', '{"payload":' + "[" * 5000 + "]" * 5000 + "}", b"{}"]
+)
 def test_unusable_frames(stream: Stream, echo: Function, text: str | bytes) -> None:
     stream.socket.send(text)
     frame = stream.frame()
