@@ -122,13 +122,18 @@ def cpu_quota_us(limits: Limits) -> int:
     return max(1000, int(limits.cpus * CPU_PERIOD_US))
 
 
+def cpu_shares(limits: Limits) -> int:
+    """The sandbox's weight among its siblings, on the scale of version 1; the runtime translates it for version 2."""
+    return max(2, int(1024 * limits.cpu_weight))
+
+
 def common_resources(limits: Limits) -> dict[str, Any]:
     """What the runtime understands for both layouts; no device may be opened but those that it adds by itself."""
     size = limits.memory_mb << 20
     return {
         "memory": {"limit": size, "swap": size},
         "pids": {"limit": limits.pids},
-        "cpu": {"quota": cpu_quota_us(limits), "period": CPU_PERIOD_US},
+        "cpu": {"quota": cpu_quota_us(limits), "period": CPU_PERIOD_US, "shares": cpu_shares(limits)},
         "devices": [{"allow": False, "access": "rwm"}],
     }
 

@@ -42,6 +42,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 THREADS = 4
+WARM_PATIENCE = 6
+"""So many times as long may a sandbox take that warms up: nobody waits for it, and a compiler's first build costs seconds."""
 
 
 class OciDriver:
@@ -125,8 +127,9 @@ class OciDriver:
 
     async def _try_to_start(self, spec: SandboxSpec) -> OciSandbox:
         start = Start(self._place, spec)
+        patience = WARM_PATIENCE if spec.warm else 1
         try:
-            async with asyncio.timeout(self._settings.start_timeout_s):
+            async with asyncio.timeout(self._settings.start_timeout_s * patience):
                 return await start.run()
         except BaseException as error:
             detail = await asyncio.shield(start.undo())
