@@ -38,6 +38,7 @@ FLAGS = (
     "--no-lock",
     "--no-remote",
     "--cached-only",
+    "--unstable-worker-options",  # without it a Worker that asks for permissions of its own ends the process
     "--node-modules-dir=none",
     "--no-code-cache",
     "--allow-ffi",  # for the guest itself, which gives it up before it loads any code
