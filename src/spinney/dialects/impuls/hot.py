@@ -13,13 +13,12 @@ from spinney.errors import Denied, Unavailable
 from spinney.http.bearer import CHALLENGE, WrongToken, find_caller_late
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
-from spinney.model import Call, Execution, Outcome, Reply, Status
+from spinney.model import Call, Execution, Reply, Status
 
 NAME = "impuls"
 BODY_MAX_BYTES = 6291456
 BODY_DRAIN_BYTES = 33554432
 EMPTY_EVENT = b"{}"
-RETRY_S = 1.0
 
 
 class Invoke:
@@ -95,13 +94,8 @@ class Invoke:
     async def run_queued(self, target: Target, execution: Execution) -> None:
         """Run what ``_later`` kept."""
         call = Call(execution.id, (execution.input or "{}").encode(), target.version.timeout_s)
-        while True:
-            started = time()
-            reply = await self._kernel.invoker.invoke(target, call, execution.trigger)
-            if reply.outcome is not Outcome.BUSY:
-                break
-            await self._kernel.clock.sleep(RETRY_S)  # nobody waits: it runs whenever there is room
-        self._record(target, call, execution.trigger, started, reply)
+        reply = await self._kernel.invoker.invoke_patiently(target, call, execution.trigger)
+        self._record(target, call, execution.trigger, time() - reply.duration_s, reply)
 
 
 async def identify_late(kernel: Kernel, denied: Denied, client: str) -> Caller | HotResponse:
