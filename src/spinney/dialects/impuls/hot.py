@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from time import time
-from urllib.parse import parse_qsl
 
 from spinney.core.kernel import Caller, Kernel, Target, new_execution_id
 from spinney.dialects.impuls.access import identify
@@ -12,7 +11,7 @@ from spinney.dialects.impuls.wire import Envelope, envelope, refusal, to_json
 from spinney.errors import Denied, Unavailable
 from spinney.http.bearer import CHALLENGE, WrongToken, find_caller_late
 from spinney.http.hot import HotHeaders, HotRequest, HotResponse
-from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json
+from spinney.http.wire import JSON_TYPE, BodyTooLarge, NotJSON, check_json, query_flag
 from spinney.model import Call, Execution, Reply, Status
 
 NAME = "impuls"
@@ -48,7 +47,7 @@ class Invoke:
                 check_json(event)
             else:
                 event = EMPTY_EVENT
-            if request.query and _flag(request.query, "async"):
+            if request.query and query_flag(request.query, "async"):
                 return await self._later(target, event)
             if kernel.records.full():
                 await kernel.records.room()
@@ -122,11 +121,6 @@ def refused_encoding(headers: HotHeaders) -> HotResponse | None:
     if headers.encoding and headers.encoding.lower() != b"identity":
         return refusal(415, f"unsupported content encoding '{headers.encoding.decode('latin-1')}'")
     return None
-
-
-def _flag(query: bytes, name: str) -> bool:
-    values = [value for key, value in parse_qsl(query.decode("latin-1")) if key == name]
-    return any(value.lower() == "true" or value == "1" for value in values)
 
 
 def _respond(answer: Envelope) -> HotResponse:
