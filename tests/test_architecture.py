@@ -38,7 +38,7 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
 SHARED = {
     "drivers": {"channel", "ahead"},
-    "runtimes": {"install", "guest"},
+    "runtimes": {"install", "packages", "guest"},
     "stores": {"engine", "rows", "tables"},
     "dialects": set[str](),
 }

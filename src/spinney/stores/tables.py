@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from spinney.model import Account, Execution, Function, Status, Token, Version
+from spinney.model import Account, Build, Execution, Function, Status, Token, Version
 
 metadata = MetaData(
     naming_convention={
@@ -141,6 +141,21 @@ versions = Table(
     UniqueConstraint("function_id", "number"),
 )
 
+builds = Table(
+    "builds",
+    metadata,
+    _seq(),
+    _id(),
+    _owner("function_id", "functions", index=True),
+    _text("language"),
+    _text("status"),
+    _time("created_at"),
+    _time("started_at", nullable=True),
+    _time("finished_at", nullable=True),
+    Column("artifact", Text),
+    Column("error", ExactText),
+)
+
 # No foreign key: executions are written in batches, some after their function is gone. ``sweep`` removes those.
 executions = Table(
     "executions",
@@ -161,4 +176,11 @@ Index("ix_executions_unfinished", executions.c.status, sqlite_where=unfinished, 
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
 
-TABLES: dict[type, Table] = {Account: accounts, Token: tokens, Function: functions, Version: versions, Execution: executions}
+TABLES: dict[type, Table] = {
+    Account: accounts,
+    Token: tokens,
+    Function: functions,
+    Version: versions,
+    Build: builds,
+    Execution: executions,
+}
