@@ -86,8 +86,9 @@ def test_programs_outside_usr_are_mounted(tmp_path: Path) -> None:
 
 
 def test_without_the_language_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, runtime in ((node, NodeRuntime()), (python, PythonRuntime())):
-        monkeypatch.setattr(module, "find_programs", dict)
+    monkeypatch.setattr(node, "find_programs", dict)
+    monkeypatch.setattr(python, "find_pythons", dict)
+    for runtime in (NodeRuntime(), PythonRuntime()):
         assert runtime.installed() == {}
         with pytest.raises(Unsupported):
             runtime.launch(runtime.ids[0], Rights())

@@ -11,10 +11,20 @@ import msgspec
 
 from spinney.model import Function, Version
 from spinney.ports import Limits, Load, Mount
+from spinney.runtimes import install
 
 GUESTS = Path(__file__).with_name("guests")
 TARGET = "/opt/spinney"
 MODULE_NAME_MAX = 64
+
+PYTHON_OLDEST = (3, 10)  # what guests need
+PYTHON_NAMES = ("python3", *(f"python3.{minor}" for minor in range(10, 20)))  # a fixed list: a scan takes half a millisecond
+PYTHON_FLAGS = (
+    "-I",  # neither PYTHON* variables nor the guest's directory decide what is imported
+    "-S",  # the standard library only: nothing that happens to be installed on the host
+    "-B",  # the code's directory is read-only
+    "-u",  # what was printed has left the process, also before a kill
+)
 
 Release = TypeVar("Release", int, tuple[int, int])
 
@@ -37,6 +47,17 @@ def program_mounts(program: Path, name: str) -> tuple[str, tuple[Mount, ...]]:
         return str(resolved), ()
     target = f"{TARGET}/{name}/bin/{program.name}"
     return target, (Mount(str(resolved), target),)
+
+
+def find_pythons() -> dict[tuple[int, int], Path]:
+    """Python binaries that sandboxes can use, by release: those under /usr, where their standard library is too."""
+    programs: dict[tuple[int, int], Path] = {}
+    for directory in install.SYSTEM_PATH:
+        for program in (Path(directory, name) for name in PYTHON_NAMES):
+            match = re.match(r"(\d+)\.(\d+)\.", install.version(program))
+            if match and program.resolve().is_relative_to("/usr"):
+                programs.setdefault((int(match[1]), int(match[2])), program)
+    return {release: program for release, program in programs.items() if release >= PYTHON_OLDEST}
 
 
 def search_path(program: str) -> str:

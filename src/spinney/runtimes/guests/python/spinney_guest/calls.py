@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import struct
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from time import gmtime, strftime
 from time import monotonic as now
 
 from . import logs
-from .channel import INVOKE, LOAD, LOST_CHANNEL, WARM, Channel
+from .channel import INVOKE, LOAD, LOST_CHANNEL, WARM, Channel, split_invoke
 from .loader import LoadFailure, load
 from .loop import Loop
 from .owners import follow_threads, owner
@@ -27,8 +26,6 @@ if TYPE_CHECKING:  # the typing module would only cost start-up time here
     from typing import Any, NoReturn
 
     from .loader import Handler
-
-_INVOKE_HEADER = struct.Struct("<III")
 
 
 class Call:
@@ -96,10 +93,9 @@ class Guest:
         if kind == LOAD:
             self._configure(json.loads(payload))
         elif kind == INVOKE and self._settings:
-            timeout_ms, id_length, meta_length = _INVOKE_HEADER.unpack_from(payload)
-            id_end = 12 + id_length
-            self._running = call = Call(number, payload[12:id_end].decode(), timeout_ms, self._settings["log_bytes"])
-            self._perform(call, payload[id_end + meta_length :])
+            timeout_ms, id, body = split_invoke(payload)
+            self._running = call = Call(number, id, timeout_ms, self._settings["log_bytes"])
+            self._perform(call, body)
         elif kind == WARM:  # a first call is no slower here than a later one
             self._channel.send_ready(platform.python_version())
         else:

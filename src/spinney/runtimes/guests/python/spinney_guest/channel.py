@@ -12,7 +12,25 @@ LOST_CHANNEL = 70  # exit code: the channel was closed or broken from the inside
 _HEADER = struct.Struct("<IIB")
 _RESULT_HEADER = struct.Struct("<IIBBI")
 _LOG_HEADER = struct.Struct("<IIBB")
+_INVOKE_HEADER = struct.Struct("<III")
 _CHUNK_BYTES = 1 << 20
+
+
+def split_invoke(payload: bytes) -> tuple[int, str, bytes]:
+    """The time limit in milliseconds, the id and the body of an invoke frame."""
+    timeout_ms, id_size, meta_size = _INVOKE_HEADER.unpack_from(payload)
+    id_end = _INVOKE_HEADER.size + id_size
+    return timeout_ms, payload[_INVOKE_HEADER.size : id_end].decode(), payload[id_end + meta_size :]
+
+
+def result_frame(call: int, outcome: int, body: bytes, meta: bytes = b"") -> bytes:
+    """The answer to a call."""
+    return b"".join((_RESULT_HEADER.pack(5 + len(meta) + len(body), call, RESULT, outcome, len(meta)), meta, body))
+
+
+def log_frame(call: int, level: int, text: bytes) -> bytes:
+    """One entry of a call's log."""
+    return _LOG_HEADER.pack(len(text) + 1, call, LOG, level) + text
 
 
 class Channel:
@@ -69,17 +87,18 @@ class Channel:
     def send_ready(self, version: str) -> None:
         """Tell the host that the runtime is booted."""
         payload = b'{"version":"%s"}' % version.encode()
-        self._send(_HEADER.pack(len(payload), 0, READY) + payload)
+        self.send(_HEADER.pack(len(payload), 0, READY) + payload)
 
     def send_result(self, call: int, outcome: int, body: bytes) -> None:
         """Answer a call."""
-        self._send(_RESULT_HEADER.pack(len(body) + 5, call, RESULT, outcome, 0) + body)
+        self.send(result_frame(call, outcome, body))
 
     def send_log(self, call: int, level: int, text: bytes) -> None:
         """One entry of a call's log; it has left the process when this returns."""
-        self._send(_LOG_HEADER.pack(len(text) + 1, call, LOG, level) + text)
+        self.send(log_frame(call, level, text))
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Whole frames, as the functions below make them."""
         try:
             with self._lock:
                 written = self._write(self._fd, data)

@@ -1,0 +1,90 @@
+"""Modules as AssemblyScript makes them: strings in UTF-16, and the imports that it offers its users (NIL contract 3.3, 3.5)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from time import time
+
+from .logs import ENTRY_BYTES_MAX
+from .machine import Failed, Machine
+from .text import decode_units, encode_units, json_from_units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
+    from typing import NoReturn
+
+    from .logs import Log
+
+STRING_CLASS = 2
+HEADER = struct.Struct("<II")  # class id and length in bytes, in front of a string's data
+OUTPUT_BYTES_MAX = 10_000_000
+MESSAGE_UNITS_MAX = 2 * 4096
+
+
+class AssemblyScript:
+    """Calls ``handle`` with a string, and takes one back."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.log: Log | None = None
+        machine.define("env", "abort", "iiii", "", self._abort)
+        machine.define("env", "console.log", "i", "", self._log)
+        machine.define("env", "Date.now", "", "F", lambda: float(int(time() * 1000)))
+        machine.define("env", "seed", "", "F", _seed)
+
+    def handle(self, body: bytes) -> bytes:
+        """The output's UTF-16 for an input's JSON text. Raises Failed."""
+        machine = self._machine
+        units = encode_units(body)
+        given = machine.call(b"__new", len(units), STRING_CLASS)
+        machine.call(b"__pin", given)
+        machine.write(given, units)
+        answer = machine.call(b"handle", given)
+        if answer == 0:
+            raise Failed("WASM function returned null")
+        found = self._find_string(answer)
+        if found is None:
+            raise Failed("Function returned an invalid string")
+        if found > OUTPUT_BYTES_MAX:
+            raise Failed(f"Output too large: {found} bytes (limit {OUTPUT_BYTES_MAX})")
+        output = machine.read(answer, found)
+        assert output is not None
+        machine.call(b"__unpin", given, results=0)
+        return output
+
+    @staticmethod
+    def finish(output: bytes) -> bytes:
+        """The answer's JSON text. Raises ValueError when it is none."""
+        return json_from_units(output)
+
+    def _find_string(self, pointer: int) -> int | None:
+        """The length in bytes of the string at a pointer; None when there is none."""
+        header = self._machine.read(pointer - HEADER.size, HEADER.size) if pointer >= HEADER.size else None
+        if header is None:
+            return None
+        class_id, size = HEADER.unpack(header)
+        if class_id != STRING_CLASS or size % 2 or pointer + size > self._machine.memory_bytes:
+            return None
+        return int(size)
+
+    def _read_string(self, pointer: int, units_max: int) -> str | None:
+        """The beginning of a string; None when there is none."""
+        size = self._find_string(pointer)
+        units = None if size is None else self._machine.read(pointer, min(size, 2 * units_max))
+        return None if units is None else decode_units(units)
+
+    def _abort(self, message: int, _file: int, _line: int, _column: int) -> NoReturn:
+        self._machine.end(f"Runtime error: {self._read_string(message, MESSAGE_UNITS_MAX) or 'abort'}")
+
+    def _log(self, message: int) -> None:
+        if self.log is None or self.log.full:
+            return
+        text = self._read_string(message, ENTRY_BYTES_MAX + 1) if message else "null"
+        if text is not None:
+            self.log.add(text)
+
+
+def _seed() -> float:
+    """A random number from 0 to 1."""
+    return (int.from_bytes(os.urandom(8), "little") >> 11) * 2.0**-53
