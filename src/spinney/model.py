@@ -178,7 +178,11 @@ class Reply(msgspec.Struct):
 
 
 class Execution(msgspec.Struct, kw_only=True):
-    """One call or run, as it is kept. ``output`` and ``input`` hold what the dialect keeps of them, as text."""
+    """One call or run, as it is kept. ``output`` and ``input`` hold what the dialect keeps of them, as text.
+
+    Histories go by ``started_at``. A dialect that tells when a call was asked for from when its code began has that in
+    ``begun_at``.
+    """
 
     id: str
     function_id: str
@@ -196,6 +200,7 @@ class Execution(msgspec.Struct, kw_only=True):
     output: str | None = None
     headers: str | None = None
     tier: str = ""
+    begun_at: float | None = None
 
 
 class ResourceUsage(NamedTuple):

@@ -81,6 +81,11 @@ class Background:
         except Error as error:
             log.warning("a queued call could not be run or recorded", execution=execution_id, reason=error.message)
 
+    def waiting(self, function_id: str) -> int:
+        """How many calls of a function have not begun."""
+        line = self._lines.get(function_id)
+        return len(line.waiting) if line else 0
+
     def __len__(self) -> int:
         return len(self._tasks) + sum(len(line.waiting) for line in self._lines.values())
 

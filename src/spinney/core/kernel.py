@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from random import getrandbits
-from time import time
 
 from spinney.core.background import Background, Run
 from spinney.core.cron import check_schedule, next_time
 from spinney.core.functions import Functions
+from spinney.core.ids import execution_time, new_execution_id
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
 from spinney.core.limits import Quota, RateLimits
 from spinney.core.metrics import BUCKETS_S, Metrics
-from spinney.core.record import Records, Retention, cut_text
+from spinney.core.record import INTERRUPTED, Records, Retention, cut_text
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime
 
 __all__ = [
     "ANONYMOUS",
     "BUCKETS_S",
+    "INTERRUPTED",
     "Caller",
     "Kernel",
     "Metrics",
@@ -29,6 +29,7 @@ __all__ = [
     "Target",
     "check_schedule",
     "cut_text",
+    "execution_time",
     "new_execution_id",
     "next_time",
 ]
@@ -67,16 +68,3 @@ class Kernel:
         """True when the server is bound to a loopback address: dialects that allow it need no token there."""
         self.public_url = public_url
         """Where the server is for its users, without a slash at the end."""
-
-
-_VARIANT = {digit: "89ab"[number & 3] for number, digit in enumerate("0123456789abcdef")}
-
-
-def new_execution_id() -> str:
-    """A UUID (version 7: milliseconds, then 74 random bits) as text.
-
-    Executions come by the thousand; ids in order of time cost the store two thirds of what random ones do.
-    """
-    random = f"{getrandbits(80):020x}"
-    clock = f"{int(time() * 1000):012x}"
-    return f"{clock[:8]}-{clock[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[8:]}"

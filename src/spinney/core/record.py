@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from spinney.core.ids import execution_time
 from spinney.core.index import Index, Target
 from spinney.errors import Unavailable
 from spinney.model import Call, Execution, Status
@@ -30,14 +31,19 @@ INTERRUPTED = "interrupted by server restart"
 
 
 class Retention(NamedTuple):
-    """How much of a function's history is kept: so many finished executions, and none older.
+    """How much of a function's history is kept: so many finished executions (None: all), and none older.
 
     ``interrupted``: whether calls that a crash of the server cut off are part of it, as failed.
+    ``begun``: whether calls are part of it, with their input, before their code begins; they stand where they were asked for.
     """
 
-    newest: int
+    newest: int | None
     age_s: float | None = None
     interrupted: bool = True
+    begun: bool = False
+
+
+KEEP_ALL = Retention(None)
 
 
 def cut_text(text: str, limit_bytes: int) -> tuple[str, bool]:
@@ -81,7 +87,8 @@ class Records:
         Raises Unavailable.
         """
         running = self.running[call.id] = Running(call, target, trigger, time())
-        if trigger != WAITED_FOR and self._keeps_interrupted(target):
+        retention = self._retention_of(target)
+        if retention.begun or (trigger != WAITED_FOR and retention.interrupted):
             self._journal_running(running)
 
     def abandon(self, execution_id: str) -> None:
@@ -116,12 +123,12 @@ class Records:
         self, function_id: str, *, status: Sequence[str] = (), trigger: str | None = None, limit: int = 50, offset: int = 0
     ) -> list[Execution]:
         """A function's executions, newest first, the running ones among them."""
-        await self._journal.flush()
         running = {
             run.call.id: self._running(run)
             for run in self.running.values()
-            if run.target.function.id == function_id and (not trigger or run.trigger == trigger)
+            if run.target.function.id == function_id and (not trigger or run.trigger == trigger) and not run.journalled
         }
+        await self._journal.flush()
         shown = list(running.values()) if not status or Status.RUNNING in status else []
         rows = await self._store.find_executions(
             function_id, status=status, trigger=trigger, limit=limit + offset if shown else limit, offset=0 if shown else offset
@@ -132,7 +139,7 @@ class Records:
         return merged[offset : offset + limit] if shown else merged
 
     def _running(self, run: Running) -> Execution:
-        return Execution(
+        execution = Execution(
             id=run.call.id,
             function_id=run.target.function.id,
             version_id=run.target.id,
@@ -142,6 +149,10 @@ class Records:
             started_at=run.started_at,
             tier=self.tier,
         )
+        if self._retention_of(run.target).begun:
+            execution.started_at, execution.begun_at = execution_time(run.call.id), run.started_at
+            execution.input = run.call.body.decode()
+        return execution
 
     # -- asynchronous work ---------------------------------------------------------------------------------------------
 
@@ -157,7 +168,6 @@ class Records:
         for execution in await self._store.find(Execution, status=Status.RUNNING):
             execution.status, execution.error = Status.ERROR, INTERRUPTED
             execution.status_code, execution.finished_at = 500, time()
-            execution.logs = f"{execution.logs}\n[ERROR] {INTERRUPTED}".lstrip()
             self._journal.append(self._encode(execution))
         await self._journal.flush()
         return await self._store.find(Execution, status=Status.QUEUED, order="started_at")
@@ -181,12 +191,11 @@ class Records:
     def _journal_long_calls(self) -> None:
         began_before = time() - LONG_CALL_S
         for run in self.running.values():
-            if not run.journalled and run.started_at < began_before and self._keeps_interrupted(run.target):
+            if not run.journalled and run.started_at < began_before and self._retention_of(run.target).interrupted:
                 self._journal_running(run)
 
-    def _keeps_interrupted(self, target: Target) -> bool:
-        retention = self._retention.get(target.function.dialect)
-        return retention is None or retention.interrupted
+    def _retention_of(self, target: Target) -> Retention:
+        return self._retention.get(target.function.dialect, KEEP_ALL)
 
     def _journal_running(self, run: Running) -> None:
         self._journal.append(self._encode(self._running(run)))
@@ -202,7 +211,7 @@ class Records:
     async def _prune(self, function_id: str) -> None:
         self._unpruned.pop(function_id, None)
         target = self._index.get_function(function_id)
-        retention = self._retention.get(target.function.dialect) if target else None
-        if retention is not None:
+        retention = self._retention_of(target) if target else KEEP_ALL
+        if retention.newest is not None:
             oldest = None if retention.age_s is None else time() - retention.age_s
             await self._store.prune_executions(function_id, retention.newest, oldest)

@@ -168,7 +168,7 @@ def execution_item(execution: Execution) -> dict[str, Any]:
         "duration_ms": execution.duration_ms,
         "trigger": execution.trigger,
         "started_at": timestamp(execution.started_at),
-        "logs": execution.logs,
+        "logs": execution.logs or (f"[ERROR] {execution.error}" if execution.error else ""),  # cut off by a crash, it kept none
     }
     if execution.error is not None:
         item["error"] = execution.error
