@@ -52,12 +52,14 @@ class Functions:
         *,
         account_id: str,
         dialect: str,
-        name: str,
+        name: str | None = None,
         version: Mapping[str, Any],
         description: str = "",
         settings: Mapping[str, Any] | None = None,
     ) -> tuple[Function, Version]:
         """Store a new function with version 1; ``version`` holds the fields of Version that the caller decides.
+
+        Without a ``name`` it goes by its id.
 
         Raises Conflict when the name is taken in this account and dialect, Unavailable.
         """
@@ -68,7 +70,7 @@ class Functions:
                 id=function_id,
                 account_id=account_id,
                 dialect=dialect,
-                name=name,
+                name=function_id if name is None else name,
                 version_id=version_id,
                 created_at=now,
                 updated_at=now,
@@ -92,6 +94,15 @@ class Functions:
             raise NotFound(f"function '{target.function.name}' not found")
         return version
 
+    async def past(self, target: Target, version_id: str) -> Target:
+        """The function with a version that it had when a call was accepted. Raises NotFound."""
+        if version_id == target.version.id:
+            return target
+        version = await self._store.get(Version, version_id)
+        if version is None:
+            raise NotFound(f"function '{target.function.name}' not found")
+        return _target(target.function, version)
+
     async def update(
         self,
         function_id: str,
@@ -100,10 +111,12 @@ class Functions:
         version_settings: Mapping[str, Any] | None = None,
         description: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        if_changed: bool = False,
     ) -> tuple[Function, Version]:
         """Make a new version from the current one and the fields in ``version``; the next call uses it.
 
         ``version_settings`` are put over those of the current version, key by key: of two updates at once none is lost.
+        if_changed: keep the current version when it is the same already.
         Raises NotFound, Unavailable.
         """
         async with self._writing:
@@ -112,14 +125,9 @@ class Functions:
                 raise NotFound("the function is gone")
             now = self._now()
             current = await self.version(target)
-            successor = msgspec.structs.replace(
-                current,
-                id=str(uuid.uuid4()),
-                number=current.number + 1,
-                created_at=now,
-                settings={**current.settings, **(version_settings or {})},
-                **version,
-            )
+            wanted = msgspec.structs.replace(current, settings={**current.settings, **(version_settings or {})}, **version)
+            keep = if_changed and wanted == current
+            successor = current if keep else _succeed(wanted, now)
             function = msgspec.structs.replace(
                 target.function,
                 version_id=successor.id,
@@ -127,9 +135,10 @@ class Functions:
                 description=target.function.description if description is None else description,
                 settings=target.function.settings if settings is None else settings,
             )
-            await self._store.replace(function, insert=[successor])
+            await self._store.replace(function, insert=[] if keep else [successor])
             self._index.put(_target(function, successor))
-            self._retire(current.id)
+            if not keep:
+                self._retire(current.id)
             self._changed(function_id)
             return function, successor
 
@@ -147,6 +156,10 @@ class Functions:
         """The time, later by a millisecond at least than any that was given before: updates and the order of creation show it."""
         self._last_time = max(round(self._clock.now(), 3), round(self._last_time + 0.001, 3))
         return self._last_time
+
+
+def _succeed(version: Version, now: float) -> Version:
+    return msgspec.structs.replace(version, id=str(uuid.uuid4()), number=version.number + 1, created_at=now)
 
 
 def _target(function: Function, version: Version) -> Target:
