@@ -71,7 +71,7 @@ class DenoRuntime:
         guest = guest_mount("deno")
         return Launch(
             key="deno",
-            argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js"),
+            argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js", *(["env"] if rights.env else [])),
             environment=(("DENO_DIR", "/dev/null/deno"),),
             mounts=(guest, *mounts),
             idle_mb=20,

@@ -1,7 +1,7 @@
 // The process's environment, put back before every call. Deno, its Node layer and libc all read libc's `environ`, so the guest puts a table
 // of its own there: putting it back is a copy of some bytes, whoever changed what in whichever way.
 
-import { Error, fillBytes, Object, once, setBytes, subarray, test, uncurry, Uint8Array } from './captured.js';
+import { Error, fillBytes, Object, once, setBytes, subarray, uncurry, Uint8Array } from './captured.js';
 
 const ARENA_BYTES = 262144; // untouched pages cost nothing
 const ENTRIES_MAX = 4096;
@@ -9,6 +9,7 @@ const EXECUTION_ID = 'FLUXBASE_EXECUTION_ID';
 const ID_BYTES = 128;
 const ALWAYS_SHOWN = /^(?:FLUXBASE|SPINNEY)_/;
 const OUR_OWN = /^DENO_/;
+const SHOWN = Deno.args[0] === 'env'; // whether the function has the right to see it all
 const LIBC = { dlsym: { parameters: ['pointer', 'buffer'], result: 'pointer' } };
 
 const setEntries = uncurry(BigUint64Array.prototype.set);
@@ -31,18 +32,14 @@ class Environment {
     this.#environ = new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(place, 8));
     this.#arenaAt = BigInt(value(of(this.#arena)));
     this.#tableAt = BigInt(value(of(this.#table)));
-    if (this.#shown('')) this.#fixed = Deno.env.toObject();
+    if (SHOWN) this.#fixed = Deno.env.toObject();
     this.configure({});
-  }
-
-  #shown(name) {
-    return test(ALWAYS_SHOWN, name) || Deno.permissions.querySync({ name: 'env' }).state === 'granted';
   }
 
   /** Put the function's variables over the sandbox's fixed ones. Before any user code runs. */
   configure(variables) {
     const entries = Object.entries({ ...this.#fixed, ...variables, [EXECUTION_ID]: '' });
-    const kept = entries.filter(([name]) => !OUR_OWN.test(name) && this.#shown(name));
+    const kept = entries.filter(([name]) => (SHOWN && !OUR_OWN.test(name)) || ALWAYS_SHOWN.test(name));
     if (kept.length >= ENTRIES_MAX) throw new Error('The environment has too many variables');
     this.#used = 0;
     this.#entries = new BigUint64Array(kept.length + 1);
