@@ -24,6 +24,13 @@ def test_a_later_source_wins(tmp_path: Path) -> None:
     assert (settings.pool.idle_s, settings.pool.stems_min, settings.impuls.network) == (7.0, 3, True)
 
 
+def test_a_dialects_settings() -> None:
+    settings = load(
+        None, {"SPINNEY_FLUXBASE_RATE_INVOKES": "0", "SPINNEY_FLUXBASE_INVOKE_AUTH": "required"}, {"root": "fluxbase"}
+    )
+    assert (settings.fluxbase.rate_invokes, settings.fluxbase.rate_writes, settings.fluxbase.invoke_auth) == (0, 60, "required")
+
+
 def test_networks_may_be_listed() -> None:
     settings = load(None, {"SPINNEY_EGRESS_ALLOW": "10.0.0.0/8, 192.168.1.0/24"}, {})
     assert [str(network) for network in settings.egress_allow] == ["10.0.0.0/8", "192.168.1.0/24"]
@@ -36,6 +43,9 @@ def test_networks_may_be_listed() -> None:
         ({"SPINNEY_PORT": "x"}, "setting port: "),
         ({"SPINNEY_PORT": "65536"}, "setting port: "),
         ({"SPINNEY_ROOT": "nothing"}, "setting root: "),
+        ({"SPINNEY_PUBLIC_URL": "functions.example"}, "setting public_url: "),
+        ({"SPINNEY_FLUXBASE_INVOKE_AUTH": "maybe"}, "setting fluxbase.invoke_auth: "),
+        ({"SPINNEY_FLUXBASE_RATE_LISTS": "-1"}, "setting fluxbase.rate_lists: "),
         ({"SPINNEY_ADMIN_KEY": "short"}, "setting admin_key: "),
         ({"SPINNEY_POOL_QUEUE_TOTAL": "0"}, "setting pool.queue_total: "),
         ({"SPINNEY_EGRESS_ALLOW": "10.0.0.0/99"}, "setting egress_allow"),

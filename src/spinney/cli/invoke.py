@@ -14,7 +14,7 @@ import typer
 from spinney.cli.output import console, problems
 from spinney.errors import Invalid, Unavailable
 
-PATHS = {"impuls": "/impuls/api/v1/functions/{name}/invoke"}
+PATHS = {name: f"/{name}/api/v1/functions/{{name}}/invoke" for name in ("impuls", "fluxbase")}
 
 
 def invoke(

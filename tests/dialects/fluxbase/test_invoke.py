@@ -82,6 +82,10 @@ def test_bytes_pass_both_ways(bounce: Function, size: int) -> None:
     assert response.headers["content-type"] == "x/y"
 
 
+def test_an_encoded_body_is_the_functions_to_decode(bounce: Function) -> None:
+    assert bounce.invoke(b"\x1f\x8b\0", headers={"content-encoding": "gzip"}).content == b"\x1f\x8b\0"
+
+
 def test_chunked_bodies(server: Server, bounce: Function) -> None:
     path = f"/fluxbase{bounce.path}/invoke"
     with Wire(server.port) as wire:

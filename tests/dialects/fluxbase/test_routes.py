@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import ADMIN_KEY
 from tests.dialects.fluxbase.api import FUNCTIONS, Api, refused
 from tests.server import Server
 from tests.wire import Wire
@@ -62,6 +63,16 @@ def test_the_root_serves_the_same(make_server: Callable[..., Server], connect: C
     refused(connect(server, None, mount="").send("GET", "/nothing"), 404, "Not found")
     assert function.by(mount).delete().status_code == 204
     assert root.names() == []
+
+
+def test_a_server_that_is_known_by_another_name(make_server: Callable[..., Server], connect: Callable[..., Api]) -> None:
+    public = {"SPINNEY_PUBLIC_URL": "https://functions.example/base/", "SPINNEY_ADMIN_KEY": ADMIN_KEY}
+    function = connect(make_server(env=public)).handler("return [Deno.env.get('FLUXBASE_URL'), req.url]")
+    path = f"{function.path}/invoke"
+    assert function.invoke(headers={"host": "a.example"}).json() == [
+        "https://functions.example/base/fluxbase",
+        f"https://a.example/fluxbase{path}",
+    ]
 
 
 def test_what_the_server_says_by_itself(server: Server) -> None:

@@ -10,7 +10,6 @@ from spinney.dialects.fluxbase.refusals import refuse
 from spinney.dialects.fluxbase.wire import TOO_LARGE, refusal
 from spinney.errors import Error
 from spinney.http.address import full_url
-from spinney.http.bearer import WrongToken, bearer, find_caller
 from spinney.http.hot import HotRequest, HotResponse
 from spinney.http.wire import BodyTooLarge
 
@@ -29,12 +28,9 @@ class HotInvoke:
         self._invoke = invoke
 
     async def __call__(self, request: HotRequest) -> HotResponse:
-        access, headers, name = self._access, request.headers, request.parameters[0]
+        access, name = self._access, request.parameters[0]
         try:
-            try:
-                caller = find_caller(self._kernel, bearer(headers.authorization))
-            except WrongToken:
-                caller = await access.identify(headers, request.client)
+            caller = await access.identify(request.headers, request.client)
             target = access.admit(caller, name)
             access.count_invoke(caller, request.client, target)
             body = await request.body(BODY_MAX_BYTES, BODY_DRAIN_BYTES)

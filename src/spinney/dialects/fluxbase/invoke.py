@@ -69,7 +69,9 @@ class Invoke:
         invoke = kernel.invoker.invoke if trigger == HTTP else kernel.invoker.invoke_patiently
         try:
             reply = await invoke(target, call, trigger)
-        except asyncio.CancelledError:  # only the end of the server cancels a run; its caller still gets an answer
+        except asyncio.CancelledError:  # only the end of the server cancels a run; who waits for it still gets an answer
+            if trigger != HTTP:
+                raise
             reply = Reply(Outcome.UNAVAILABLE, message=STOPPING)
         answer = judge(target, reply, self._execution(target, call.id, trigger, started, reply))
         kernel.records.end(answer.execution)
