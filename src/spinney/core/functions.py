@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,21 +20,32 @@ HEAVY = ("source", "environment")
 LOAD_CHUNK = 500
 
 
+def _nothing(function: Function, version: Version) -> Sequence[msgspec.Struct]:
+    return ()
+
+
 class Functions:
     """The one place that writes functions and versions.
 
     ``retire`` is told of every version that no new call may use, ``changed`` of every function that was made, changed or removed,
-    by id and once the index says so.
+    by id and once the index says so. What ``plan`` gives for a new version is stored in the same transaction.
     """
 
     def __init__(
-        self, store: Store, index: Index, clock: Clock, retire: Callable[[str], None], changed: Callable[[str], None]
+        self,
+        store: Store,
+        index: Index,
+        clock: Clock,
+        retire: Callable[[str], None],
+        changed: Callable[[str], None],
+        plan: Callable[[Function, Version], Sequence[msgspec.Struct]] = _nothing,
     ) -> None:
         self._store = store
         self._index = index
         self._clock = clock
         self._retire = retire
         self._changed = changed
+        self._plan = plan
         self._writing = asyncio.Lock()
         self._last_time = 0.0
 
@@ -78,7 +89,7 @@ class Functions:
                 settings=settings or {},
             )
             first = Version(id=version_id, function_id=function_id, number=1, created_at=now, **version)
-            await self._store.insert(function, first)
+            await self._store.insert(function, first, *self._plan(function, first))
             self._index.put(_target(function, first))
             self._changed(function_id)
             return function, first
@@ -141,6 +152,25 @@ class Functions:
                 self._retire(current.id)
             self._changed(function_id)
             return function, successor
+
+    async def describe(
+        self, function_id: str, *, description: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> Function:
+        """Change what is said about a function; its version and its build stay. Raises NotFound, Unavailable."""
+        async with self._writing:
+            target = self._index.get_function(function_id)
+            if target is None:
+                raise NotFound("the function is gone")
+            function = msgspec.structs.replace(
+                target.function,
+                updated_at=self._now(),
+                description=target.function.description if description is None else description,
+                settings=target.function.settings if settings is None else settings,
+            )
+            await self._store.replace(function)
+            self._index.put(Target(function, target.version))
+            self._changed(function_id)
+            return function
 
     async def delete(self, target: Target) -> None:
         """Remove a function, its versions and its history. Raises NotFound when another was faster."""

@@ -11,6 +11,7 @@ const INVOKE_FIXED = 12;
 const OK = 0;
 const UNUSABLE = 0x80;
 const TEXT_BYTES = 65536;
+const MODULE_BYTES = 16 * 1048576;
 const RESIDENT_BYTES = 640 * 1048576; // beyond it a big source has left the next one too little of the sandbox's memory
 
 const WARM_UP = [
@@ -33,6 +34,10 @@ function cut(text, bytes) {
 }
 
 function answer(call, { kind, content }) {
+  if (kind === 'module' && content.length > MODULE_BYTES) {
+    kind = 'diagnostics';
+    content = `Module is too large: ${content.length} bytes (limit ${MODULE_BYTES})`;
+  }
   const body = kind === 'module' ? content : cut(content, TEXT_BYTES);
   const spent = kind === 'crash' || process.memoryUsage.rss() > RESIDENT_BYTES;
   channel.sendBytes(call, spent ? OK | UNUSABLE : OK, `{"kind":"${kind}"}`, body);
