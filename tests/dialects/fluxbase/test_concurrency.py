@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -94,6 +95,19 @@ def test_new_limits_and_permissions_hold_at_once(api: Api) -> None:
     function.update(allow_net=False, timeout_seconds=1)
     assert function() != "granted"
     assert function.failed(1, 408, "Function execution timeout") == "Function exceeded timeout limit of 1 seconds"
+
+
+def test_a_call_is_accepted_when_it_is_there_whole(server: Server, api: Api) -> None:
+    function = api.function("export default () => 'old'")
+    for end, answer in ((lambda: function.update(code="export default () => 'new'"), b'"new"'), (function.delete, None)):
+        with Wire(server.port) as wire:
+            wire.head("POST", f"/fluxbase{function.path}/invoke", content_length=2, expect="100-continue")
+            assert wire.socket.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 100"
+            wire.send("x")
+            end()
+            wire.send("y")
+            status, _, body = wire.answer()
+            assert (status, body) == ((200, answer) if answer else (404, b'{"error":"Function not found or disabled"}'))
 
 
 def test_running_calls_finish_on_the_old_version(server: Server, api: Api, pool: ThreadPoolExecutor) -> None:

@@ -34,6 +34,7 @@ class HotInvoke:
             target = access.admit(caller, name)
             access.count_invoke(caller, request.client, target)
             body = await request.body(BODY_MAX_BYTES, BODY_DRAIN_BYTES)
+            target = access.admit(caller, name)  # again: a body may take its time, and the function change meanwhile
             answer = await self._invoke.run(target, self._meta(request, caller, len(body)), body, HTTP)
         except BodyTooLarge as error:
             return refusal(413, TOO_LARGE, *error.headers)
