@@ -146,31 +146,12 @@ class Functions:
                 description=target.function.description if description is None else description,
                 settings=target.function.settings if settings is None else settings,
             )
-            await self._store.replace(function, insert=[] if keep else [successor])
+            await self._store.replace(function, insert=[] if keep else [successor, *self._plan(function, successor)])
             self._index.put(_target(function, successor))
             if not keep:
                 self._retire(current.id)
             self._changed(function_id)
             return function, successor
-
-    async def describe(
-        self, function_id: str, *, description: str | None = None, settings: Mapping[str, Any] | None = None
-    ) -> Function:
-        """Change what is said about a function; its version and its build stay. Raises NotFound, Unavailable."""
-        async with self._writing:
-            target = self._index.get_function(function_id)
-            if target is None:
-                raise NotFound("the function is gone")
-            function = msgspec.structs.replace(
-                target.function,
-                updated_at=self._now(),
-                description=target.function.description if description is None else description,
-                settings=target.function.settings if settings is None else settings,
-            )
-            await self._store.replace(function)
-            self._index.put(Target(function, target.version))
-            self._changed(function_id)
-            return function
 
     async def delete(self, target: Target) -> None:
         """Remove a function, its versions and its history. Raises NotFound when another was faster."""
