@@ -18,13 +18,14 @@ function replace(owner, name, replacement) {
 
 function noteNew(name, set, repeats) {
   const make = globalThis[name];
-  replace(globalThis, name, function (callback, ...rest) {
-    if (typeof callback !== 'function') return apply(make, this, [callback, ...rest]); // it says what is wrong
-    const run = function (...values) {
+  replace(globalThis, name, function (...values) {
+    const callback = values[0];
+    if (typeof callback !== 'function') return apply(make, this, values); // it says what is wrong
+    values[0] = function (...given) {
       if (!repeats) remove(set, timer);
-      return apply(callback, this, values);
+      return apply(callback, this, given);
     };
-    const timer = apply(make, this, [run, ...rest]);
+    const timer = apply(make, this, values);
     add(set, timer);
     return timer;
   });

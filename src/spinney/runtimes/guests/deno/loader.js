@@ -113,7 +113,10 @@ async function importSource(source, name) {
   if (!asScript.uncompiled) return asScript;
   const blanked = blank(source);
   const asBlanked = blanked === null ? null : await importAs('text/javascript', blanked, name);
-  return asBlanked === null || asBlanked.uncompiled ? importAs('application/typescript', source, name) : asBlanked;
+  if (asBlanked !== null && !asBlanked.uncompiled) return asBlanked;
+  const translated = await importAs('application/typescript', source, name);
+  // An open comment swallows what is put behind the source, and that translation does not mind.
+  return translated.module === undefined || name in translated.module ? translated : asScript;
 }
 
 /** Load a source and find its handler, or a LoadFailure. */

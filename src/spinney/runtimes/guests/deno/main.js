@@ -15,7 +15,7 @@ import { replaceStorage } from './storage.js';
 import * as warm from './warm.js';
 
 const { core, Console } = takeInternals();
-const { eventLoopHasMoreWork, getAsyncContext, setAsyncContext } = core;
+const { eventLoopHasMoreWork, getAsyncContext, isPromise, setAsyncContext } = core;
 const { setImmediate } = globalThis;
 const { refTimer, unrefTimer } = Deno;
 const then = uncurry(Promise.prototype.then);
@@ -61,11 +61,12 @@ function settle(call, outcome, body, meta) {
   call.meta = meta;
   call.body = body;
   stopTimers();
-  setImmediate(finish, call);
+  setImmediate(finish);
 }
 
-function finish(call) {
-  if (running !== call) return;
+function finish() {
+  const call = running;
+  if (call === null) return;
   stopTimers();
   unrefTimer(keepAlive);
   if (eventLoopHasMoreWork()) call.outcome |= outcomes.UNUSABLE;
@@ -89,7 +90,8 @@ function settleWith(call, reply) {
   return settle(call, outcomes.TOO_LARGE, message, '');
 }
 
-function encodeValue(call, value) {
+function settleValue(call, value) {
+  if (isPromise(value)) return waitFor(call, value); // of code that has put something else in the place of Promise.prototype.then
   const refuse = (error) => settle(call, outcomes.BAD_RESULT, describe(error), '');
   try {
     const reply = encodeReply(value);
@@ -98,24 +100,31 @@ function encodeValue(call, value) {
   } catch (error) {
     refuse(error);
   }
+  return undefined;
 }
 
-/** The handler is called by the promise itself: no function of the guest's is in the stacks that user code sees. */
-function callHandler(call, request) {
-  if (handler instanceof LoadFailure) return settle(call, handler.outcome, handler.text, '');
-  const value = then(resolve(request), handler);
-  return then(
-    value,
-    (result) => encodeValue(call, result),
+function waitFor(call, promise) {
+  then(
+    promise,
+    (value) => settleValue(call, value),
     (error) => settle(call, outcomes.FAILED, describe(error), ''),
   );
 }
 
+/** The handler is called by the promise itself: no function of the guest's is in the stacks that user code sees. */
+function callHandler(call, request) {
+  if (handler instanceof LoadFailure) settle(call, handler.outcome, handler.text, '');
+  else waitFor(call, then(resolve(request), handler));
+}
+
 function perform(call, request) {
-  if (handler !== null) return callHandler(call, request);
-  return then(load(settings.source), (loaded) => {
+  if (handler !== null) {
+    callHandler(call, request);
+    return;
+  }
+  then(load(settings.source), (loaded) => {
     handler = loaded;
-    return callHandler(call, request);
+    callHandler(call, request);
   });
 }
 

@@ -15,8 +15,9 @@ export function captureConsole(Console, log) {
   const own = new Console((piece) => {
     text += piece;
   });
+  let groups = 0;
   const endGroups = () => {
-    own.indentLevel = 0;
+    for (; groups > 0; groups--) own.groupEnd(); // more often than needed does no harm
   };
   /** What a method writes, without the end of its last line; undefined for nothing. */
   const wording = (write, values) => {
@@ -37,6 +38,13 @@ export function captureConsole(Console, log) {
   };
   for (const name of Object.keys(own)) {
     if (typeof own[name] === 'function') replaceMethod(name, name in LEVELS ? name : name === 'assert' ? 'error' : 'log', own[name]);
+  }
+  for (const name of ['group', 'groupCollapsed']) {
+    const open = console[name];
+    console[name] = (...labels) => {
+      groups++;
+      apply(open, console, labels);
+    };
   }
   console.clear = endGroups;
   console.trace = (...values) => {

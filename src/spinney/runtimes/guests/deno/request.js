@@ -1,12 +1,14 @@
 // The object that a handler is called with: Fluxbase contract 3.3. The plain fields of the reference and the methods of a Web Request.
 
-import { apply, decode, Object, parse, Reflect, slice, sliceBytes, subarray, toLowerCase, TypeError, Uint8Array, uncurry } from './captured.js';
+import { apply, decode, indexOf, Object, parse, Reflect, slice, sliceBytes, subarray, toLowerCase, TypeError, Uint8Array, uncurry } from './captured.js';
 
-const { Array, Blob, Map, Response, Symbol, URL } = globalThis;
+const { Array, Blob, Response, Symbol, URL, URLSearchParams } = globalThis;
 const { defineProperty, ownKeys } = Reflect;
 const { entries, hasOwn, keys, values } = Object;
 const iterate = uncurry(Array.prototype[Symbol.iterator]);
 const forEach = uncurry(Array.prototype.forEach);
+const eachParameter = uncurry(URLSearchParams.prototype.forEach);
+const paramsOf = uncurry(Object.getOwnPropertyDescriptor(URL.prototype, 'searchParams').get);
 const formDataOf = uncurry(Response.prototype.formData);
 
 const NO_HEAD = { method: 'POST', url: 'http://localhost/', headers: [] };
@@ -48,6 +50,12 @@ class FunctionRequest {
   #number;
   #from;
   #to;
+  // Own before they are set: user code may have put setters of these names where all objects would find them.
+  method;
+  url;
+  headers;
+  body;
+  params;
 
   /** The body is the frame's data[from, to), for as long as the frame has the number that it has now. */
   constructor(head, frame, from, to) {
@@ -59,8 +67,8 @@ class FunctionRequest {
     this.url = head.url;
     this.headers = fillRecord(new RequestHeaders(), head.headers);
     this.body = from === to ? '' : decode(subarray(frame.data, from, to));
-    if (head.user !== undefined) this.user_id = head.user;
     this.params = fillRecord({}, head.params);
+    if (head.user !== undefined) this.user_id = head.user;
   }
 
   /** A copy of the body's bytes: they are the channel's, and gone with the call. */
@@ -112,16 +120,29 @@ function fillRecord(record, pairs) {
 
 /** [[name, value], ...] with repeated names joined, each name once. */
 function joinHeaders(given) {
-  const joined = new Map();
-  for (const [name, value] of given) {
-    const before = joined.get(name);
-    joined.set(name, before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`);
+  const pairs = [];
+  const places = { __proto__: null };
+  for (let i = 0; i < given.length; i++) {
+    const name = given[i][0];
+    const at = places[name];
+    if (at !== undefined) {
+      pairs[at][1] += (name === 'cookie' ? '; ' : ', ') + given[i][1];
+    } else {
+      places[name] = pairs.length;
+      pairs[pairs.length] = given[i];
+    }
   }
-  return [...joined];
+  return pairs;
 }
 
 function readQuery(url) {
-  return url.includes('?') ? [...new Map(new URL(url).searchParams)] : [];
+  const pairs = [];
+  if (indexOf(url, '?') !== -1) {
+    eachParameter(paramsOf(new URL(url)), (value, name) => {
+      pairs[pairs.length] = [name, value];
+    });
+  }
+  return pairs;
 }
 
 function readHead(text) {
@@ -139,7 +160,7 @@ export function makeRequests(frame) {
   let head = readHead('');
   let headBytes = new Uint8Array(0);
   return (metaFrom, bodyFrom) => {
-    // Requests of one connection mostly have the same head; user code may have patched what reading another one takes, to its own harm.
+    // Requests of one connection mostly have the same head.
     if (headBytes.length !== bodyFrom - metaFrom || !equal(headBytes, frame.data, metaFrom)) {
       headBytes = sliceBytes(frame.data, metaFrom, bodyFrom);
       head = readHead(decode(headBytes));
