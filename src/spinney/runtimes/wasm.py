@@ -64,7 +64,7 @@ class WasmRuntime:
         return _launch("run", "wasm", idle_mb=16)
 
     def load(self, function: Function, version: Version, limits: Limits) -> Load:
-        """The executable whose path is the version's setting ``executable``, else the source as text format.
+        """The executable that is the version's setting ``executable`` (bytes, or a file's path), else the source as text format.
 
         The setting ``language`` says how its strings are passed (``assemblyscript`` where there is none).
         """
@@ -74,7 +74,8 @@ class WasmRuntime:
         if executable is None:
             return make_load(function, version, limits, {"module.wat": version.source}, language=language)
         load = make_load(function, version, limits, {EXECUTABLE: ""}, language=language)
-        return msgspec.structs.replace(load, files={EXECUTABLE: Path(executable).read_bytes()})
+        content = executable if isinstance(executable, bytes) else Path(executable).read_bytes()
+        return msgspec.structs.replace(load, files={EXECUTABLE: content})
 
     def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
         return Outcome.EXITED
