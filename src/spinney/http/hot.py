@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from spinney.http.wire import BodyTooLarge, Headers, Receive, Scope, Send, read_body, send_bytes
+from spinney.http.wire import BodyTooLarge, Headers, Receive, Scope, Send, read_body, refuse_length, send_bytes
 
 BODILESS = (204, 304)
 """Statuses that HTTP sends without a body and without a length."""
@@ -60,9 +60,13 @@ class HotRequest:
         self._receive = receive
 
     async def body(self, limit: int, drain: int) -> bytes:
-        """The whole body. Raises BodyTooLarge beyond ``limit`` bytes, after reading up to ``drain``; ClientGone."""
+        """The whole body.
+
+        Raises BodyTooLarge beyond ``limit`` bytes, by Content-Length or after reading up to ``drain``; ClientGone.
+        """
         if self._body is None:
             assert self._receive is not None
+            refuse_length(self.headers.fields, limit, drain)
             return await read_body(self._receive, limit, drain)
         if len(self._body) > limit:
             raise BodyTooLarge(drained=True)

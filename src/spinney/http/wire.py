@@ -33,7 +33,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BodyTooLarge(Exception):
-    """More bytes than allowed; ``drained`` when the rest was read, so that an answer will be seen."""
+    """More bytes than allowed; ``drained`` when the rest was read, or will be, so that an answer will be seen."""
 
     def __init__(self, drained: bool) -> None:
         super().__init__("body too large")
@@ -51,6 +51,18 @@ class ClientGone(Exception):
 
 class NotJSON(ValueError):
     """Not the JSON that is asked for; the text says why."""
+
+
+def header(fields: Headers, name: bytes) -> str:
+    """The value of a header, of several all with commas between; "" without one."""
+    return ", ".join([value.decode("latin-1") for key, value in fields if key == name])
+
+
+def refuse_length(fields: Headers, limit: int, drain: int) -> None:
+    """Raise BodyTooLarge when Content-Length says so already; what arrives all the same is thrown away by the server."""
+    length = header(fields, b"content-length")
+    if length.isdigit() and int(length) > limit:
+        raise BodyTooLarge(drained=int(length) <= drain)
 
 
 async def read_body(receive: Receive, limit: int, drain: int = 0) -> bytes:
