@@ -64,18 +64,17 @@ class WasmRuntime:
         return _launch("run", "wasm", idle_mb=16)
 
     def load(self, function: Function, version: Version, limits: Limits) -> Load:
-        """The executable that is the version's setting ``executable`` (bytes, or a file's path), else the source as text format.
+        """The executable in the version's setting ``executable`` (bytes), else the source, in WebAssembly's text format.
 
-        The setting ``language`` says how its strings are passed (``assemblyscript`` where there is none).
+        The setting ``language`` says how the module takes its strings (``wasm`` where there is none).
         """
         limits = msgspec.structs.replace(limits, result_bytes=RESULT_BYTES, log_bytes=LOG_BYTES)
-        language = str(version.settings.get("language", "assemblyscript"))
+        language = str(version.settings.get("language", "wasm"))
         executable = version.settings.get("executable")
         if executable is None:
             return make_load(function, version, limits, {"module.wat": version.source}, language=language)
         load = make_load(function, version, limits, {EXECUTABLE: ""}, language=language)
-        content = executable if isinstance(executable, bytes) else Path(executable).read_bytes()
-        return msgspec.structs.replace(load, files={EXECUTABLE: content})
+        return msgspec.structs.replace(load, files={EXECUTABLE: bytes(executable)})
 
     def explain(self, exit_code: int, logs: Sequence[str]) -> Outcome:
         return Outcome.EXITED

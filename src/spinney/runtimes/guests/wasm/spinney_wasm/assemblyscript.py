@@ -6,35 +6,31 @@ import os
 import struct
 from time import time
 
+from .interface import INVALID, OUTPUT_BYTES_MAX, Interface, too_large
 from .logs import ENTRY_BYTES_MAX
-from .machine import Failed, Machine
+from .machine import MESSAGE_MAX, Failed, Machine
 from .text import decode_units, encode_units, json_from_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
     from typing import NoReturn
 
-    from .logs import Log
-
 STRING_CLASS = 2
 HEADER = struct.Struct("<II")  # class id and length in bytes, in front of a string's data
-OUTPUT_BYTES_MAX = 10_000_000
-MESSAGE_UNITS_MAX = 2 * 4096
 
 
-class AssemblyScript:
+class AssemblyScript(Interface):
     """Calls ``handle`` with a string, and takes one back."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.log: Log | None = None
+        super().__init__(machine)
         machine.define("env", "abort", "iiii", "", self._abort)
         machine.define("env", "console.log", "i", "", self._log)
         machine.define("env", "Date.now", "", "F", lambda: float(int(time() * 1000)))
         machine.define("env", "seed", "", "F", _seed)
 
     def handle(self, body: bytes) -> bytes:
-        """The output's UTF-16 for an input's JSON text. Raises Failed."""
+        """UTF-16."""
         machine = self._machine
         units = encode_units(body)
         given = machine.call(b"__new", len(units), STRING_CLASS)
@@ -43,23 +39,18 @@ class AssemblyScript:
         answer = machine.call(b"handle", given)
         if answer == 0:
             raise Failed("WASM function returned null")
-        found = self._find_string(answer)
-        if found is None:
-            raise Failed("Function returned an invalid string")
-        if found > OUTPUT_BYTES_MAX:
-            raise Failed(f"Output too large: {found} bytes (limit {OUTPUT_BYTES_MAX})")
-        output = machine.read(answer, found)
-        assert output is not None
+        size = self._string_bytes(answer)
+        output = None if size is None or size > OUTPUT_BYTES_MAX else machine.read(answer, size)
+        if output is None:
+            raise Failed(INVALID if size is None else too_large(size))
         machine.call(b"__unpin", given, results=0)
         return output
 
-    @staticmethod
-    def finish(output: bytes) -> bytes:
-        """The answer's JSON text. Raises ValueError when it is none."""
+    def finish(self, output: bytes) -> bytes:
         return json_from_units(output)
 
-    def _find_string(self, pointer: int) -> int | None:
-        """The length in bytes of the string at a pointer; None when there is none."""
+    def _string_bytes(self, pointer: int) -> int | None:
+        """The length of the string at a pointer; None when there is none. Any number may come from the module."""
         header = self._machine.read(pointer - HEADER.size, HEADER.size) if pointer >= HEADER.size else None
         if header is None:
             return None
@@ -70,15 +61,17 @@ class AssemblyScript:
 
     def _read_string(self, pointer: int, units_max: int) -> str | None:
         """The beginning of a string; None when there is none."""
-        size = self._find_string(pointer)
+        size = self._string_bytes(pointer)
         units = None if size is None else self._machine.read(pointer, min(size, 2 * units_max))
         return None if units is None else decode_units(units)
 
     def _abort(self, message: int, _file: int, _line: int, _column: int) -> NoReturn:
-        self._machine.end(f"Runtime error: {self._read_string(message, MESSAGE_UNITS_MAX) or 'abort'}")
+        # Twice as many units as characters are wanted: each may be a pair.
+        self._machine.abort(self._read_string(message, 2 * MESSAGE_MAX))
 
     def _log(self, message: int) -> None:
-        if self.log is None or self.log.full:
+        """Whatever is no string is not logged, but for null, which reads as such."""
+        if self.log.full:
             return
         text = self._read_string(message, ENTRY_BYTES_MAX + 1) if message else "null"
         if text is not None:

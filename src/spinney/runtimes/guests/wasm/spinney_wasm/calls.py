@@ -10,8 +10,10 @@ from spinney_guest.channel import INVOKE, LOAD, LOST_CHANNEL, WARM, result_frame
 
 from .capi import Library, WasmtimeError
 from .compiler import compile_module
+from .deadline import Deadline
 from .engine import make_engine
 from .function import Function
+from .machine import Machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
@@ -20,6 +22,9 @@ if TYPE_CHECKING:  # the typing module would only cost start-up time here
     from spinney_guest.channel import Channel
 
 OK, FAILED, NOT_LOADED = range(3)
+
+EMPTY = bytes.fromhex("0061736d01000000 0503010001 070a01066d656d6f72790200")
+"""A module that exports a memory."""
 
 
 class Guest:
@@ -65,11 +70,19 @@ class Guest:
 class Runner(Guest):
     """Runs one function."""
 
-    _function: Function | WasmtimeError | None = None
+    def __init__(self, channel: Channel, library: str, version: str) -> None:
+        super().__init__(channel, library, version)
+        self._deadline = Deadline(self._library, self._engine)
+        self._function: Function | WasmtimeError | None = None
+
+    def _warm(self) -> None:
+        machine = Machine(self._library, self._engine, self._deadline, 1)
+        machine.link(self._library.compile(self._engine, EMPTY))
+        machine.run(bytes, b"", 1.0)
 
     def _load(self, settings: dict[str, Any]) -> None:
         try:
-            self._function = Function(self._library, self._engine, settings)
+            self._function = Function(self._library, self._engine, self._deadline, settings)
         except WasmtimeError as error:
             self._function = error
 

@@ -1,4 +1,4 @@
-"""The end of a call's time: a POSIX timer that raises the engine's epoch; until then neither guest nor interpreter does a thing."""
+"""The end of a call's time: a POSIX timer that raises the engine's epoch; until then nobody has anything to do."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from .assemblyscript import AssemblyScript
 from .capi import WasmtimeError
 from .code import prepare
 from .compiler import check
-from .deadline import Deadline
+from .interface import Interface
 from .logs import Log
-from .machine import Failed, Machine
+from .machine import MESSAGE_MAX, Failed, Machine
+from .utf8 import Utf8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
@@ -22,10 +23,16 @@ if TYPE_CHECKING:  # the typing module would only cost start-up time here
     from spinney_guest.channel import Channel
 
     from .capi import Library
+    from .deadline import Deadline
 
 OK, FAILED = range(2)
-MESSAGE_MAX = 4096
-INTERFACES = {"assemblyscript": AssemblyScript}
+INTERFACES: dict[str, type[Interface]] = {
+    "assemblyscript": AssemblyScript,
+    "wasm": AssemblyScript,
+    "rust": Utf8,
+    "go": Utf8,
+}
+"""By language."""
 
 
 class Function:
@@ -34,15 +41,16 @@ class Function:
     settings: those of the load frame. ``file`` in the working directory is the module, compiled (``.cwasm``) or as text.
     """
 
-    def __init__(self, library: Library, engine: int, settings: dict[str, Any]) -> None:
-        self._machine = Machine(library, engine, Deadline(library, engine), settings["memory_mb"])
+    def __init__(self, library: Library, engine: int, deadline: Deadline, settings: dict[str, Any]) -> None:
+        self._machine = Machine(library, engine, deadline, settings["memory_mb"])
         self._interface = INTERFACES[settings["language"]](self._machine)
         self._machine.link(_load(library, engine, settings["file"]))
 
     def answer(self, channel: Channel, number: int, body: bytes, timeout_s: float) -> bytes:
         """The frames that answer a call: what it logged that has not been sent, and its result."""
         interface = self._interface
-        interface.log = log = Log(channel, number)
+        log = Log(channel, number)
+        interface.begin(log)
         try:
             output = self._machine.run(interface.handle, body, timeout_s)
             outcome, answer = OK, interface.finish(output)
@@ -50,6 +58,7 @@ class Function:
             outcome, answer = FAILED, str(failure)[:MESSAGE_MAX].encode("utf-8", "replace")
         except ValueError:
             outcome, answer = FAILED, b"Function returned invalid JSON"
+        interface.end()
         return log.end() + result_frame(number, outcome, answer)  # type: ignore[no-any-return]
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
 
 UNREACHABLE = 9
 TRAP = "wasm trap: "
+MESSAGE_MAX = 4096
+"""Characters of a message that are shown."""
 MEMORY_REFUSED = "memory minimum size"
 FUNCTION, MEMORY = 0, 3
 """wasmtime_extern_kind_t."""
@@ -59,8 +61,8 @@ class Machine:
         self._context = 0
         self._timeout_s = 0.0
         self._fault: BaseException | None = None
-        self.end_reason: str | None = None
-        """Why a host function has ended the execution, if one has."""
+        self._aborted: str | None = None
+        self._exited: str | None = None
 
     # -- once ----------------------------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class Machine:
         store = library.wasmtime_store_new(self._engine, None, None)
         self._context = library.wasmtime_store_context(store)
         self._timeout_s = timeout_s
-        self.end_reason = None
+        self._fault = self._aborted = self._exited = None
         library.wasmtime_store_limiter(store, self._memory_mb << 20, TABLE_ELEMENTS_MAX, 1, -1, 1)
         self.deadline.start(store, self._context, timeout_s)
         try:
@@ -137,9 +139,9 @@ class Machine:
             self._end(error)
         if not self._find(b"memory", self._memory) or self._memory.kind != MEMORY:
             raise Failed("The module exports no memory")
-        self.run_if_there(START)
+        self.call_if_there(START)
 
-    def run_if_there(self, name: bytes) -> None:
+    def call_if_there(self, name: bytes) -> None:
         """Call an export without arguments and results, if the module has it."""
         if self._find(name, self._export):
             self._call(0, 0)
@@ -187,24 +189,35 @@ class Machine:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def end(self, reason: str) -> NoReturn:
-        """For host functions: end the execution here; the first reason counts."""
-        if self.end_reason is None:
-            self.end_reason = reason
+    def abort(self, text: str | None) -> NoReturn:
+        """For host functions: the code says why it cannot go on."""
+        self._aborted = text or "abort"
         raise Ended
 
+    def exit(self, text: str) -> NoReturn:
+        """For host functions: the code has ended its process, maybe for want of memory."""
+        self._exited = text
+        raise Ended
+
+    def fail(self, text: str | None) -> NoReturn:
+        """The execution has failed as the code itself says. Raises Failed."""
+        raise Failed(f"Runtime error: {text or 'abort'}")
+
     def _end(self, error: int | None) -> NoReturn:
-        """Why what was called did not return: time, then what a host function said, then memory, then the trap."""
+        """Why what was called did not return: time, then an abort, then memory, then an exit or a trap. Raises Failed."""
         trap, self._trap.value = self._trap.value, None
         if self._fault is not None:
             raise self._fault
         code, text = (None, self._library.error_text(error)) if error is not None else self._library.trap_text(trap or 0)
         if self.deadline.passed:
             raise Failed(f"Execution timed out after {self._timeout_s:g} seconds")
-        if self.end_reason is not None:
-            raise Failed(self.end_reason)
-        if text.startswith(MEMORY_REFUSED) or (code == UNREACHABLE and self._wanted_too_much()):
+        if self._aborted is not None:
+            self.fail(self._aborted)
+        gave_up = code == UNREACHABLE or self._exited is not None
+        if text.startswith(MEMORY_REFUSED) or (gave_up and self._wanted_too_much()):
             raise Failed(f"Memory limit exceeded: {self._memory_mb} MiB")
+        if self._exited is not None:
+            self.fail(self._exited)
         raise Failed("WASM trap: " + ("unreachable" if code == UNREACHABLE else _reason(text)))
 
     def _wanted_too_much(self) -> bool:
@@ -219,4 +232,4 @@ class Machine:
 
 def _reason(text: str) -> str:
     """The engine's words for a trap, without the backtrace in front of them."""
-    return text[text.rfind(TRAP) + len(TRAP) :] if TRAP in text else text.splitlines()[0]
+    return text.rpartition(TRAP)[2].strip() if TRAP in text else text.splitlines()[0]
