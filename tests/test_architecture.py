@@ -37,7 +37,7 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
 SHARED = {
-    "drivers": {"channel", "ahead"},
+    "drivers": {"channel", "ahead", "hostcalls", "outputs"},
     "runtimes": {"install", "packages", "guest"},
     "stores": {"engine", "rows", "tables"},
     "dialects": set[str](),

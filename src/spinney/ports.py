@@ -6,7 +6,7 @@ an implementation that passes its suite may be used by everything in ``core``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -132,6 +132,23 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
+class Answer(NamedTuple):
+    """What a service says to a guest: a value that JSON can hold, and bytes beside it."""
+
+    value: Any
+    data: bytes = b""
+
+
+class Services(Protocol):
+    """What the code of a call may ask of the host while it runs (docs/guest-channel.md)."""
+
+    def answer(self, call: Call, service: str, method: str, args: bytes, data: bytes) -> Answer | Awaitable[Answer]:
+        """Answer one request, at once or later. ``args`` is the JSON text of an object, ``data`` what came beside it.
+
+        Raises Error, at once or later; its message is for the guest. Later work is cancelled when the call ends.
+        """
+
+
 class Sandbox(Protocol):
     """A live isolated environment. Owned by exactly one caller at a time."""
 
@@ -147,8 +164,8 @@ class Sandbox(Protocol):
     def may_send_ahead(self) -> bool:
         """Whether ``call`` may be called again before the calls that are running have ended."""
 
-    async def call(self, call: Call, deadline: float) -> Reply:
-        """One invocation over the guest channel.
+    async def call(self, call: Call, deadline: float, services: Services | None = None) -> Reply:
+        """One invocation over the guest channel. ``services`` answers what its code asks of the host; without it none may ask.
 
         ``deadline`` is on the loop's clock (``loop.time()``). Ends at most 1 s after it, and when it is over every process of the
         sandbox is dead. Failures of the guest are Replies, not exceptions; after a reply that is not ``reusable`` only
@@ -320,6 +337,8 @@ class Blobs(Protocol):
 class Store(Protocol):
     """Durable nouns: few generic methods over (type, id), plus named reports for executions. A write that returns is durable."""
 
+    entries: EntryStore
+
     async def open(self) -> None:
         """Connect and bring the schema up to date. Raises Unavailable."""
 
@@ -383,6 +402,45 @@ class Store(Protocol):
         """Counts up whenever tokens or accounts are changed by anybody, also by another process."""
 
     async def close(self) -> None: ...
+
+
+class Scope(NamedTuple):
+    """Whose entries: a function's own (``kv``), its variables (``environment``), or all of an account's (``account_kv``)."""
+
+    kind: str
+    owner_id: str
+
+
+class Change(NamedTuple):
+    """A change of one entry: ``decide`` gets the value that it has, or None, and returns the one that it shall have, or None.
+
+    ``decide`` runs inside the store's transaction: it must be quick and touch nothing else.
+    """
+
+    scope: Scope
+    key: bytes
+    decide: Callable[[bytes | None], bytes | None]
+
+
+class EntryStore(Protocol):
+    """Durable maps from bytes to bytes. They go with their owners: nothing is ever written for one that is gone."""
+
+    async def get(self, scope: Scope, key: bytes) -> bytes | None: ...
+
+    async def find(self, scope: Scope, *, after: bytes = b"", limit_bytes: int | None = None) -> list[tuple[bytes, bytes]]:
+        """Entries whose keys are greater than ``after``, by key; as many as ``limit_bytes`` hold, but one at least."""
+
+    async def keys(self, scope: Scope, *, after: bytes = b"", limit: int) -> list[bytes]:
+        """Keys greater than ``after``, in order."""
+
+    async def measure(self, scope: Scope) -> tuple[int, int]:
+        """How many entries a scope has, and the bytes of their keys and values."""
+
+    async def change(self, changes: Sequence[Change]) -> list[bool]:
+        """Make changes one after the other, in one transaction; for each whether its owner was there. Raises Unavailable."""
+
+    async def replace(self, scope: Scope, entries: Mapping[bytes, bytes]) -> None:
+        """Put these in the place of all entries of a scope, in one transaction. Raises NotFound when its owner is gone."""
 
 
 class Journal(Protocol):

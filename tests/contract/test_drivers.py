@@ -11,7 +11,7 @@ import pytest
 from spinney.drivers.fake import FakeDriver, answer_suite
 from spinney.drivers.oci import OciDriver
 from spinney.ports import Driver, SandboxSpec
-from spinney.testing.driver_suite import AheadSuite, DriverSuite, IsolationSuite, make_spec
+from spinney.testing.driver_suite import AheadSuite, DriverSuite, HostCallSuite, IsolationSuite, make_spec
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ class TestFake(DriverSuite):
         await driver.close()
 
 
-class TestOci(IsolationSuite, AheadSuite):
+class TestOci(IsolationSuite, AheadSuite, HostCallSuite):
     @pytest.fixture
     async def driver(self) -> AsyncIterator[Driver]:
         driver = OciDriver(Path("/run/spinney", uuid.uuid4().hex))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from spinney.drivers.ahead import Ahead, Sent
+from spinney.model import Call
 
 pytestmark = pytest.mark.anyio
 SIZES = (30, 50, 70)
@@ -22,7 +23,7 @@ class Sockets:
         self.guest.setblocking(False)
         self.ahead = Ahead()
         loop = asyncio.get_running_loop()
-        self.sent = [Sent(number, size, loop.create_future(), 1.0) for number, size in enumerate(SIZES)]
+        self.sent = [Sent(number, size, loop.create_future(), Call("id", b"", 1.0)) for number, size in enumerate(SIZES)]
         for sent in self.sent:
             self.ahead.append(sent)
             self.host.sendall(bytes([sent.number]) * sent.size)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from spinney.core.index import Target
 from spinney.core.pool import Pool
 from spinney.core.record import Records
 from spinney.errors import Busy, Error, Unsupported
 from spinney.model import Call, Outcome, Reply
-from spinney.ports import Runtime
+from spinney.ports import Runtime, Services
 
 LAST_LINES = 50
 RETRY_S = 1.0
@@ -19,10 +19,18 @@ RETRY_S = 1.0
 class Invoker:
     """Runs calls. The only way from a dialect to a sandbox."""
 
-    def __init__(self, pool: Pool, records: Records, runtimes: Mapping[str, Runtime]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        records: Records,
+        runtimes: Mapping[str, Runtime],
+        services: Mapping[str, Callable[[Target], Services]],
+    ) -> None:
+        """``services``: by the name of a dialect, what calls of its functions may ask of the host; none for those not named."""
         self._pool = pool
         self._records = records
         self._runtimes = runtimes
+        self._services = services
         self._loop = asyncio.get_running_loop()
 
     async def invoke(self, target: Target, call: Call, trigger: str) -> Reply:
@@ -31,12 +39,14 @@ class Invoker:
         Failures are Replies. Only cancellation raises, and then the sandbox is gone and nothing is recorded.
         """
         loop, pool = self._loop, self._pool
+        services_of = self._services.get(target.function.dialect)
+        services = services_of(target) if services_of else None
         slot = None
         try:
             slot = pool.take(target.id) or await pool.acquire(target)
             while True:
                 self._records.begin(target, call, trigger)
-                reply = await slot.sandbox.call(call, loop.time() + call.timeout_s)
+                reply = await slot.sandbox.call(call, loop.time() + call.timeout_s, services)
                 if reply.outcome is not Outcome.NOT_RUN:
                     break
                 (pool.leave if reply.reusable else pool.drop)(slot)

@@ -11,19 +11,21 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from spinney.model import Reply
+from spinney.model import Call, Reply
+from spinney.ports import Services
 
 BYTES_MAX = 32768
 """Of all frames that are ahead together: far below what a socket buffers, so that none waits half-sent in this process."""
 
 
 class Sent(NamedTuple):
-    """One call on its way: its number and the size of its frame in bytes, who waits for it, and how long it may run."""
+    """One call on its way: its number and the size of its frame in bytes, who waits for it, and what it may ask of the host."""
 
     number: int
     size: int
     waiter: asyncio.Future[Reply]
-    timeout_s: float
+    call: Call
+    services: Services | None = None
 
 
 class Ahead:
@@ -46,6 +48,15 @@ class Ahead:
         sent = self._sent.popleft()
         self.size -= sent.size
         return sent
+
+    def remove(self, number: int) -> Sent | None:
+        """One that its guest has given back; None when it is not there."""
+        for sent in self._sent:
+            if sent.number == number:
+                self._sent.remove(sent)
+                self.size -= sent.size
+                return sent
+        return None
 
     def clear(self) -> Iterator[Sent]:
         """All of them, removed."""

@@ -1,4 +1,4 @@
-"""The host's end of the guest channel (docs/guest-channel.md) and of the guest's standard output and error.
+"""The host's end of the guest channel (docs/guest-channel.md).
 
 This is the hot path of every driver: one write and one read per warm call. Whatever arrives here was written by hostile code.
 """
@@ -6,8 +6,6 @@ This is the hot path of every driver: one write and one read per warm call. What
 from __future__ import annotations
 
 import asyncio
-import os
-import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -18,22 +16,24 @@ from typing import cast
 import msgspec
 
 from spinney.drivers.ahead import BYTES_MAX, Ahead, Sent
+from spinney.drivers.hostcalls import HOST_CALL, PAYLOAD_MAX, HostCalls
+from spinney.drivers.outputs import CallLog, Outputs, ignore
 from spinney.errors import StartFailed
 from spinney.model import Call, LogLine, Outcome, Reply
-from spinney.ports import Limits, Load
+from spinney.ports import Limits, Load, Services
 
 HEADER = struct.Struct("<IIB")
 INVOKE = struct.Struct("<IIBIII")
 INVOKE_FIXED = 12
 READY, LOAD, INVOKE_KIND, RESULT, LOG, WARM = 1, 2, 3, 4, 5, 10
 OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
+NOT_BEGUN = 6
 DO_NOT_REUSE = 0x80
-LEVELS = ("info", "warn", "error")
+LEVELS = ("info", "warn", "error", "debug")
 
 FRAME_OVERHEAD = 65536
 """Room in a result frame for its meta and header beyond the largest body."""
 
-PIPE_READ = 65536
 WATCH_EVERY_S = 0.02
 SLOW_S = 0.01
 """A call that runs longer does not keep others waiting that were sent behind it."""
@@ -65,126 +65,6 @@ class Watchdog:
         self._timer = loop.call_later(WATCH_EVERY_S, self._check) if self._deadlines else None
 
 
-class CallLog:
-    """What one call has logged, up to a number of bytes of UTF-8."""
-
-    __slots__ = ("left", "lines", "truncated")
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.lines: list[LogLine] = []
-        self.left = limit_bytes
-        self.truncated = False
-
-    def add(self, level: str, raw: bytes) -> None:
-        if self.left <= 0:
-            self.truncated = True
-            return
-        if len(raw) > self.left:
-            raw = raw[: self.left]
-            self.truncated = True
-        self.left -= len(raw) + 1
-        self.lines.append(LogLine(level, raw.decode("utf-8", "ignore" if self.truncated else "replace")))
-
-
-class OutputPipe:
-    """One of the guest's output pipes: always drained, cut into lines, kept only while a call runs."""
-
-    def __init__(self, fd: int, level: str, sink: Callable[[str, bytes], None]) -> None:
-        os.set_blocking(fd, False)
-        self.fd = fd
-        self._level = level
-        self._sink = sink
-        self._partial = b""
-        self.used = False
-
-    @property
-    def half(self) -> bool:
-        """Whether a line has begun and not ended."""
-        return bool(self._partial)
-
-    def read(self) -> bool:
-        """Take what one read gives; False at the end or when nothing is there."""
-        try:
-            data = os.read(self.fd, PIPE_READ)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(self.fd)
-            return False
-        self.used = self._sink is not _ignore
-        lines = (self._partial + data).split(b"\n")
-        self._partial = lines.pop()
-        for line in lines:
-            self._emit(line)
-        if len(self._partial) >= PIPE_READ:
-            self.flush()
-        return True
-
-    def flush(self) -> None:
-        """End the line that has no end yet."""
-        if self._partial:
-            line, self._partial = self._partial, b""
-            self._emit(line)
-
-    def forget(self) -> None:
-        self._partial = b""
-
-    def _emit(self, line: bytes) -> None:
-        if line and not line.isspace():
-            self._sink(self._level, line.rstrip(b"\r"))
-
-
-class Outputs:
-    """Both output pipes together: read by the loop as they fill, and to the end at the moment a call is over."""
-
-    def __init__(self, stdout: int, stderr: int, sink: Callable[[str, bytes], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._pipes = {fd: OutputPipe(fd, level, sink) for fd, level in ((stdout, "info"), (stderr, "warn"))}
-        self._stdout, self._stderr = self._pipes.values()
-        self._poll = select.poll()
-        self._closed = False
-        for fd, pipe in self._pipes.items():
-            self._poll.register(fd, select.POLLIN)
-            loop.add_reader(fd, pipe.read)
-
-    @property
-    def used(self) -> bool:
-        """Whether anything was ever logged this way: then whose it is can only be known while one call is sent at a time."""
-        return self._stdout.used or self._stderr.used
-
-    def drain(self, budget_bytes: int = 16 << 20) -> None:
-        """Read all that was written before now; a pipe holds less than ``budget_bytes``, so an endless writer is cut."""
-        ready = self._poll.poll(0)
-        while ready and budget_bytes > 0 and not self._closed:
-            more = [fd for fd, _ in ready if self._pipes[fd].read()]
-            budget_bytes -= PIPE_READ
-            ready = self._poll.poll(0) if more else []
-
-    def finish(self) -> None:
-        """A call is over: take all that was written before now, and end the lines that have no end."""
-        self.drain()
-        if self._stdout.half or self._stderr.half:
-            self._stdout.flush()
-            self._stderr.flush()
-
-    def forget(self) -> None:
-        """Drop half lines of whatever wrote between two calls; the whole ones were dropped as they came."""
-        if self._stdout.half or self._stderr.half:
-            self._stdout.forget()
-            self._stderr.forget()
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        loop = asyncio.get_running_loop()
-        for fd in self._pipes:
-            loop.remove_reader(fd)
-            os.close(fd)
-
-
 class GuestChannel(asyncio.Protocol):
     """Frames to and from one guest. Made by ``connect``; the owner calls ``close`` when the sandbox goes."""
 
@@ -195,6 +75,9 @@ class GuestChannel(asyncio.Protocol):
         self._buffer = bytearray()
         self._loop = asyncio.get_running_loop()
         self._number = 0
+        self._call: Call | None = None
+        self._services: Services | None = None
+        self._host_calls: HostCalls | None = None  # made when a call asks for something
         self._waiter: asyncio.Future[Reply] | None = None
         self._log: CallLog | None = None  # made when a call logs its first line
         self._listening = False  # whether what is written now belongs to a call
@@ -217,7 +100,7 @@ class GuestChannel(asyncio.Protocol):
         ``logged``: whether what comes by the pipes is part of a call's log.
         """
         channel = cls(watchdog, limits)
-        channel.outputs = Outputs(stdout, stderr, channel._take_output if logged else _ignore)
+        channel.outputs = Outputs(stdout, stderr, channel._take_output if logged else ignore)
         await channel._loop.create_unix_connection(lambda: channel, sock=sock)
         return channel
 
@@ -243,10 +126,18 @@ class GuestChannel(asyncio.Protocol):
 
     @property
     def may_send_ahead(self) -> bool:
-        """Whether the guest may get a call while it runs another: it answers fast, and logs by frames that name their call."""
-        return not self._slow and self.guest_end is not None and self.outputs is not None and not self.outputs.used
+        """Whether the guest may get a call while it runs another: it answers fast, without asking the host for anything, and logs
+        by frames that name their call.
+        """
+        return (
+            not self._slow
+            and self._host_calls is None
+            and self.guest_end is not None
+            and self.outputs is not None
+            and not self.outputs.used
+        )
 
-    def call(self, call: Call, deadline: float) -> asyncio.Future[Reply]:
+    def call(self, call: Call, deadline: float, services: Services | None = None) -> asyncio.Future[Reply]:
         """Send one invocation; the future ends with its result, at the deadline or with the end of the guest.
 
         One that is sent while another runs has its whole time from the end of that one. A Reply with TIMEOUT or EXITED says only
@@ -260,7 +151,7 @@ class GuestChannel(asyncio.Protocol):
         number = getrandbits(32)
         identity, meta, body = call.id.encode(), call.meta, call.body
         size = INVOKE_FIXED + len(identity) + len(meta) + len(body)
-        sent = Sent(number, size + HEADER.size, waiter, call.timeout_s)
+        sent = Sent(number, size + HEADER.size, waiter, call, services)
         if self._waiter is None:
             self.outputs.forget()
             self._begin(sent, deadline)
@@ -277,6 +168,7 @@ class GuestChannel(asyncio.Protocol):
     def _begin(self, sent: Sent, deadline: float) -> None:
         """From now on this is the call that the guest works on."""
         self._number, self._waiter = sent.number, sent.waiter
+        self._call, self._services = sent.call, sent.services
         self._log = None
         self._listening = True
         self._slow = False
@@ -291,8 +183,8 @@ class GuestChannel(asyncio.Protocol):
     def recall(self) -> None:
         """Take back the calls that the guest has not begun; they end as NOT_RUN, and reusable, for the guest is well."""
         self._slow = True
-        if not self._ahead or self.guest_end is None:
-            return
+        if not self._ahead or self.guest_end is None or self._host_calls is not None:
+            return  # with answers among what is unread nobody knows which bytes are calls: the guest gives those back itself
         try:
             with self.guest_end() as guest_end:
                 taken = self._ahead.take_back(guest_end)
@@ -314,6 +206,8 @@ class GuestChannel(asyncio.Protocol):
         if waiter is None:
             return
         reply.duration_s = perf_counter() - self._started
+        if self._host_calls is not None:
+            self._host_calls.end()
         assert self.outputs is not None
         self.outputs.finish()
         self._listening = False
@@ -330,7 +224,7 @@ class GuestChannel(asyncio.Protocol):
         """The guest has ended a call with others behind it: it has the next one already, or will never begin any."""
         if reusable:
             sent = self._ahead.popleft()
-            self._begin(sent, self._loop.time() + sent.timeout_s)
+            self._begin(sent, self._loop.time() + sent.call.timeout_s)
             return
         self.ended = True
         for sent in self._ahead.clear():
@@ -371,7 +265,7 @@ class GuestChannel(asyncio.Protocol):
         start = 0
         while len(buffer) - start >= 9 and not self.ended:
             size, number, kind = HEADER.unpack_from(buffer, start)
-            if size > self._frame_max:
+            if size > (PAYLOAD_MAX if kind == HOST_CALL and self._services is not None else self._frame_max):
                 self._break()
                 return
             if len(buffer) - start - 9 < size:
@@ -387,13 +281,26 @@ class GuestChannel(asyncio.Protocol):
             self._result(number, payload)
         elif kind == LOG:
             if payload and number == self._number:
-                self._take_output(LEVELS[payload[0]] if payload[0] < 3 else "info", payload[1:])
+                self._take_output(LEVELS[payload[0]] if payload[0] < len(LEVELS) else "info", payload[1:])
+        elif kind == HOST_CALL and self._services is not None:
+            self._host_call(number, payload, self._services)
         elif kind == READY and not self.ready.done():
             self.ready.set_result(_version(payload))
         else:
             self._break()
 
+    def _host_call(self, number: int, payload: bytes, services: Services) -> None:
+        if number != self._number or self._waiter is None or self._waiter.done():
+            return  # what an ended call left running asks for something
+        assert self._transport is not None and self._call is not None
+        if self._host_calls is None:
+            self._host_calls = HostCalls(self._transport)
+        if not self._host_calls.take(self._call, services, number, payload):
+            self._break()
+
     def _result(self, number: int, payload: bytes) -> None:
+        if number != self._number and payload[:1] == bytes([NOT_BEGUN]) and self._give_back(number):
+            return
         if len(payload) < 5 or number != self._number or self._waiter is None:
             self._break()
             return
@@ -410,12 +317,28 @@ class GuestChannel(asyncio.Protocol):
         else:
             self._finish(Reply(outcome, message=body.decode("utf-8", "replace"), reusable=reusable))
 
+    def _give_back(self, number: int) -> bool:
+        """A guest that waits for an answer of the host's has found a call that was sent ahead, and does not keep it waiting."""
+        sent = self._ahead.remove(number)
+        if sent is not None:
+            _settle(sent, Reply(Outcome.NOT_RUN, reusable=True))
+        return sent is not None
+
     def _break(self) -> None:
         """The guest does not keep to the protocol: nothing it says counts any more."""
         self.ended = True
         self._buffer.clear()
         if self._transport is not None:
             self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """A guest that does not read its answers is not listened to: it may not ask for more of them."""
+        if self._host_calls is not None and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self.ended:
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
@@ -435,10 +358,6 @@ class GuestChannel(asyncio.Protocol):
             self._transport.abort()
         if self.outputs is not None:
             self.outputs.close()
-
-
-def _ignore(level: str, raw: bytes) -> None:
-    """What becomes of output that is no log: the pipes are drained all the same."""
 
 
 def _settle(sent: Sent, reply: Reply) -> None:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from spinney.errors import StartFailed, Unsupported
+from spinney.errors import Error, StartFailed, Unsupported
 from spinney.model import Call, LogLine, Outcome, Reply, ResourceUsage
-from spinney.ports import Command, Driver, Features, Load, Process, Sandbox, SandboxSpec
+from spinney.ports import Answer, Command, Driver, Features, Load, Process, Sandbox, SandboxSpec, Services
 
 SEGMENTATION_FAULT = 139
 
@@ -34,6 +34,8 @@ class FakeSandbox:
         self._forget = forget
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._lines: list[LogLine] = []
+        self._call: Call | None = None
+        self._services: Services | None = None
 
     may_send_ahead = False
 
@@ -44,8 +46,15 @@ class FakeSandbox:
         """What a fake guest writes."""
         self._lines += [LogLine(level, line.rstrip("\r")) for line in text.split("\n") if line.strip()]
 
-    async def call(self, call: Call, deadline: float) -> Reply:
-        self._lines = []
+    async def ask(self, service: str, method: str, args: object = None, data: bytes = b"") -> Answer:
+        """What a fake guest asks of the host."""
+        if self._services is None or self._call is None:
+            raise Exit(0)
+        answer = self._services.answer(self._call, service, method, json.dumps(args or {}).encode(), data)
+        return answer if isinstance(answer, Answer) else await answer
+
+    async def call(self, call: Call, deadline: float, services: Services | None = None) -> Reply:
+        self._lines, self._call, self._services = [], call, services
         reply = await self._answer(call, deadline)
         self._cut(reply)
         return reply
@@ -133,11 +142,21 @@ async def answer_suite(sandbox: FakeSandbox, call: Call) -> bytes:
             value = None
         case {"do": "die", "number": number}:
             raise Exit(128 + number)
+        case {"do": "ask", "requests": requests}:
+            value = await asyncio.gather(*(_ask(sandbox, **asked) for asked in requests))
         case {"do": "hang"}:
             await asyncio.get_running_loop().create_future()
         case _:
             raise RuntimeError(request.get("message", "unknown"))
     return json.dumps(value).encode()
+
+
+async def _ask(sandbox: FakeSandbox, service: str, method: str = "", args: object = None, size: int = 0) -> dict[str, object]:
+    try:
+        answer = await sandbox.ask(service, method, args, b"x" * size)
+    except Error as error:
+        return {"error": error.message, "bytes": 0}
+    return {"ok": answer.value, "bytes": len(answer.data)}
 
 
 class FakeDriver:

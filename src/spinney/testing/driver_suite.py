@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from spinney.errors import SandboxDied, StartFailed
+from spinney.errors import Invalid, SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply, Rights
-from spinney.ports import Command, Driver, Launch, Limits, Load, Mount, Process, Sandbox, SandboxSpec
+from spinney.ports import Answer, Command, Driver, Launch, Limits, Load, Mount, Process, Sandbox, SandboxSpec, Services
 
 GUEST = "/opt/spinney-suite/guest.py"
 LAUNCH = Launch(
@@ -50,10 +50,12 @@ def make_spec(launch: Launch = LAUNCH, *, network: bool = False, **limits: Any) 
     return SandboxSpec(id=str(uuid.uuid4()), launch=launch, limits=Limits(**limits), rights=Rights(net=network))
 
 
-async def ask(sandbox: Sandbox, do: str, *, timeout_s: float = CALL_TIMEOUT_S, **arguments: Any) -> Reply:
+async def ask(
+    sandbox: Sandbox, do: str, *, timeout_s: float = CALL_TIMEOUT_S, services: Services | None = None, **arguments: Any
+) -> Reply:
     """Have the guest do something."""
     call = Call(str(uuid.uuid4()), json.dumps({"do": do, **arguments}).encode(), timeout_s)
-    return await sandbox.call(call, asyncio.get_running_loop().time() + timeout_s)
+    return await sandbox.call(call, asyncio.get_running_loop().time() + timeout_s, services)
 
 
 async def get(sandbox: Sandbox, do: str, **arguments: Any) -> Any:
@@ -81,6 +83,50 @@ async def read_all(process: Process) -> dict[str, bytes]:
         if not stream:
             return output
         output[stream] += data
+
+
+class SuiteServices:
+    """Services that answer at once (``echo``, ``large``), fail (``refuse``, ``break``), wait for each other (``meet``) or without
+    end (``wait``).
+    """
+
+    def __init__(self, meeting: int = 1) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.cancelled = 0
+        self.waiting = asyncio.Event()
+        self._meeting = meeting
+        self._met = asyncio.Event()
+
+    def answer(self, call: Call, service: str, method: str, args: bytes, data: bytes) -> Answer | Awaitable[Answer]:
+        self.asked.append((call.id, service))
+        match service:
+            case "echo":
+                return Answer([method, json.loads(args)], data)
+            case "refuse":
+                raise Invalid("no")
+            case "break":
+                raise ValueError("a fault of the service")
+            case "large":
+                return Answer(None, bytes(1 << 20))
+        return self._later(service)
+
+    async def _later(self, service: str) -> Answer:
+        if service == "meet":
+            self._meeting -= 1
+            if not self._meeting:
+                self._met.set()
+            await self._met.wait()
+            return Answer("met")
+        if service == "wait":
+            self.waiting.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.cancelled += 1
+        await asyncio.sleep(0)
+        if service == "refuse later":
+            raise Invalid("not now")
+        raise ValueError("a fault of the service")
 
 
 class DriverSuite:
@@ -196,6 +242,45 @@ class DriverSuite:
             assert (reply.outcome, reply.logs_truncated) == (Outcome.OK, True)
             assert [line.text for line in reply.logs] == ["ü" * 50]
 
+    # -- what calls ask of the host ------------------------------------------------------------------------------------
+
+    async def test_the_host_answers(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            for size in (0, 1, 10 << 20):
+                asked = {"service": "echo", "method": "m", "args": {"a": ["ü", 1]}, "size": size}
+                assert await get(sandbox, "ask", services=services, requests=[asked]) == [
+                    {"ok": ["m", {"a": ["ü", 1]}], "bytes": size}
+                ]
+            assert await get(sandbox, "echo", value=1) == 1
+
+    async def test_requests_are_answered_side_by_side(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            asked = [{"service": "meet"}] * 16
+            assert await get(sandbox, "ask", services=SuiteServices(16), requests=asked) == [{"ok": "met", "bytes": 0}] * 16
+
+    async def test_a_service_that_fails_is_an_answer_too(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        asked = [{"service": name} for name in ("refuse", "refuse later", "echo")]
+        async with opened(driver, spec()) as sandbox:
+            assert await get(sandbox, "ask", services=SuiteServices(), requests=asked) == [
+                {"error": "no", "bytes": 0},
+                {"error": "not now", "bytes": 0},
+                {"ok": ["", {}], "bytes": 0},
+            ]
+
+    async def test_who_has_no_services_may_not_ask(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "ask", requests=[{"service": "echo"}])
+            assert (reply.outcome, reply.reusable) == (Outcome.EXITED, False)
+
+    async def test_the_end_of_a_call_ends_what_it_asked_for(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "ask", timeout_s=0.3, services=services, requests=[{"service": "wait"}])
+            assert reply.outcome is Outcome.TIMEOUT
+        await asyncio.sleep(0)
+        assert services.cancelled == 1
+
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     async def test_an_exit_is_reported_with_its_code(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
@@ -223,6 +308,98 @@ class DriverSuite:
         await asyncio.sleep(0)
         await sandbox.close()
         assert (await call).outcome is Outcome.EXITED
+
+
+class HostCallSuite:
+    """Guests that ask too much, wrongly, late, or die asking. For drivers with a guest channel; fixtures as in DriverSuite."""
+
+    async def test_a_fault_of_a_service_is_none_of_the_guest(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        asked = [{"service": "break"}, {"service": "break later"}]
+        async with opened(driver, spec()) as sandbox:
+            answers = await get(sandbox, "ask", services=SuiteServices(), requests=asked)
+            assert answers == [{"error": "internal error", "bytes": 0}] * 2
+
+    async def test_what_is_too_large_is_refused(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        asked = [
+            {"service": "echo", "args": {"a": "x" * (1 << 20)}},
+            {"service": "echo", "size": (10 << 20) + 1},
+            {"service": "echo"},
+        ]
+        refused = {"error": "the request is too large", "bytes": 0}
+        async with opened(driver, spec()) as sandbox:
+            answers = await get(sandbox, "ask", services=services, requests=asked)
+            assert answers == [refused, refused, {"ok": ["", {}], "bytes": 0}]
+            reply = await ask(sandbox, "ask", services=services, requests=[{"service": "echo", "size": 12 << 20}])
+            assert (reply.outcome, reply.reusable) == (Outcome.EXITED, False)
+        assert len(services.asked) == 1
+
+    async def test_nonsense_ends_the_sandbox(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        for service in (None, 7, ["echo"]):
+            async with opened(driver, spec()) as sandbox:
+                reply = await ask(sandbox, "ask", services=SuiteServices(), requests=[{"service": service}])
+                assert (reply.outcome, reply.reusable) == (Outcome.EXITED, False)
+
+    async def test_too_many_at_the_same_time_are_refused(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        for patient, size in ((16, 0), (3, 10 << 20)):
+            services = SuiteServices()
+            asked = [{"service": "wait", "size": size}] * patient + [{"service": "echo", "size": size}]
+            async with opened(driver, spec()) as sandbox:
+                answers = await get(sandbox, "ask", services=services, requests=asked, enough=1)
+                assert answers == [{"error": "too many requests at the same time", "bytes": 0}]
+                assert len(services.asked) == patient
+                await asyncio.sleep(0)
+                assert services.cancelled == patient, "by the end of the call"
+                asked = [{"service": "echo", "size": size}]
+                assert await get(sandbox, "ask", services=services, requests=asked) == [{"ok": ["", {}], "bytes": size}]
+
+    async def test_who_does_not_listen_is_not_heard(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "ask_unheard", services=services, timeout_s=1, service="large", times=1000)
+            assert reply.outcome is Outcome.TIMEOUT
+        assert 0 < len(services.asked) < 200, "each answer is a megabyte that nobody has read"
+
+    async def test_a_late_request_is_not_heard(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            assert (await ask(sandbox, "ask_late", services=services, service="echo")).outcome is Outcome.OK
+            assert await get(sandbox, "echo", services=services, value=1) == 1
+            assert await get(sandbox, "ask", services=services, requests=[{"service": "echo"}]) == [{"ok": ["", {}], "bytes": 0}]
+        assert len(services.asked) == 1
+
+    async def test_a_sandbox_that_dies_asking(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            reply = await ask(sandbox, "ask_and_leave", services=services, service="wait", code=7)
+            assert (reply.outcome, reply.exit_code) == (Outcome.EXITED, 7)
+        await asyncio.sleep(0)
+        assert services.cancelled == 1
+
+    async def test_closing_ends_what_was_asked_for(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        sandbox = await driver.create(spec())
+        call = asyncio.create_task(ask(sandbox, "ask", services=services, requests=[{"service": "wait"}]))
+        await services.waiting.wait()
+        await sandbox.close()
+        assert (await call).outcome is Outcome.EXITED
+        await asyncio.sleep(0)
+        assert services.cancelled == 1
+
+    async def test_calls_behind_one_that_asks_are_given_back(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        services = SuiteServices()
+        async with opened(driver, spec()) as sandbox:
+            long = asyncio.create_task(ask(sandbox, "ask", services=services, timeout_s=1, requests=[{"service": "wait"}]))
+            await asyncio.sleep(0)
+            behind = await asyncio.gather(*(ask(sandbox, "remember", services=services, value=n) for n in range(3)))
+            assert not long.done()
+            assert [(reply.outcome, reply.reusable) for reply in behind] == [(Outcome.NOT_RUN, True)] * 3
+            assert (await long).outcome is Outcome.TIMEOUT
+        async with opened(driver, spec()) as sandbox:
+            before = sandbox.may_send_ahead
+            await get(sandbox, "ask", services=services, requests=[{"service": "echo"}])
+            assert (before, sandbox.may_send_ahead) == (True, False)
+            assert await get(sandbox, "remember", services=services, value="x") is None
 
 
 class AheadSuite:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 CHANNEL = 3
-READY, LOAD, INVOKE, RESULT, WARM = 1, 2, 3, 4, 10
+READY, LOAD, INVOKE, RESULT, HOST_CALL, HOST_REPLY, WARM = 1, 2, 3, 4, 6, 7, 10
+NOT_BEGUN = b"\x06" + bytes(4)
 loaded: dict[str, Any] = {}
 
 
@@ -120,6 +121,48 @@ def close(fd: int) -> None:
     hang()
 
 
+def request(number: int, service: str, method: str = "", args: object = None, size: int = 0) -> None:
+    """Ask something of the host, with ``size`` bytes beside it."""
+    asked = json.dumps({"service": service, "method": method, "args": args or {}}).encode()
+    payload = number.to_bytes(4, "little") + len(asked).to_bytes(4, "little") + asked + b"x" * size
+    send(loaded["call"], HOST_CALL, payload)
+
+
+def ask(requests: list[dict[str, Any]], enough: int | None = None) -> object:
+    """Ask all of these at the same time; what the host said to each, or to the first ``enough``, and how many bytes came."""
+    answers: dict[int, Any] = {}
+    for number, asked in enumerate(requests):
+        request(number, **asked)
+    while len(answers) < (enough or len(requests)):
+        header = receive(9)
+        call, kind, data = int.from_bytes(header[4:8], "little"), header[8], receive(int.from_bytes(header[:4], "little"))
+        if kind == INVOKE:
+            send(call, RESULT, NOT_BEGUN)  # sent ahead, and not to wait for this one
+        if kind == HOST_REPLY and call == loaded["call"]:
+            size = int.from_bytes(data[4:8], "little")
+            answers[int.from_bytes(data[:4], "little")] = {**json.loads(data[8 : 8 + size]), "bytes": len(data) - 8 - size}
+    return [answer for _, answer in sorted(answers.items())]
+
+
+def ask_unheard(service: str, times: int, size: int = 0) -> None:
+    """Ask again and again and read no answer."""
+    for number in range(times):
+        request(number, service, size=size)
+    hang()
+
+
+def ask_late(service: str) -> None:
+    """Ask for something after the end of this call."""
+    loaded["late"] = service
+
+
+def ask_and_leave(service: str, code: int) -> None:
+    """Ask for something and exit without waiting, once the host has it."""
+    request(0, service)
+    ask([{"service": "echo"}])
+    os._exit(code)
+
+
 def python(code: str) -> object:
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 - its whole purpose, inside a sandbox
@@ -128,7 +171,10 @@ def python(code: str) -> object:
 
 ABILITIES = {
     function.__name__: function
-    for function in (echo, fail, leave, die, hang, spin, write, remember, payload, read, eat, burn, raw, close, python)
+    for function in (
+        *(echo, fail, leave, die, hang, spin, write, remember, payload, read, eat, burn, raw, close, python),
+        *(ask, ask_unheard, ask_late, ask_and_leave),
+    )
 }
 
 
@@ -141,12 +187,15 @@ def main() -> None:
             loaded["payload"] = json.loads(data)
         elif kind == INVOKE:
             id_size, meta_size = int.from_bytes(data[4:8], "little"), int.from_bytes(data[8:12], "little")
-            request = json.loads(data[12 + id_size + meta_size :])
+            wanted = json.loads(data[12 + id_size + meta_size :])
+            loaded["call"] = call
             try:
-                value = ABILITIES[request.pop("do")](**request)
+                value = ABILITIES[wanted.pop("do")](**wanted)
                 send(call, RESULT, bytes(5) + json.dumps(value).encode())
             except Exception as error:
                 send(call, RESULT, b"\x01" + bytes(4) + f"{type(error).__name__}: {error}".encode())
+            if "late" in loaded:
+                request(0, loaded.pop("late"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from spinney.drivers.oci.place import Place
 from spinney.drivers.oci.processes import Child, take_descriptor
 from spinney.errors import SandboxDied, StartFailed
 from spinney.model import Call, Outcome, Reply, ResourceUsage
-from spinney.ports import Command, Load, Process, SandboxSpec
+from spinney.ports import Command, Load, Process, SandboxSpec, Services
 
 EXIT_GRACE_S = 0.25
 """How long a guest whose channel ended may take to die by itself: its own exit code says more than that of our kill."""
@@ -79,8 +79,8 @@ class OciSandbox:
         self._person = msgspec.structs.replace(self._person, limits=load.limits)
         self._channel.load(load)
 
-    async def call(self, call: Call, deadline: float) -> Reply:
-        reply = await self._channel.call(call, deadline)
+    async def call(self, call: Call, deadline: float, services: Services | None = None) -> Reply:
+        reply = await self._channel.call(call, deadline, services)
         if reply.outcome is Outcome.EXITED or reply.outcome is Outcome.TIMEOUT:
             await self._examine_end(reply)
         return reply
