@@ -39,7 +39,7 @@ from spinney.http.address import join_port
 from spinney.http.exposition import exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
-from spinney.ports import Driver, Limits, Load, Runtime, Store
+from spinney.ports import Driver, Limits, Load, Runtime, Services, Store
 from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
@@ -84,13 +84,14 @@ class App:
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
         self._records = Records(store, self._journal, index, driver.features.tier, retention)
+        services: dict[str, Callable[[Target], Services]] = {}
         runs: dict[str, Run] = {}
         self._background = Background(self._records, index, runs)
         self.kernel = Kernel(
             clock=clock,
             index=index,
             functions=self._functions,
-            invoker=Invoker(self._pool, self._records, self.runtimes),
+            invoker=Invoker(self._pool, self._records, self.runtimes, services),
             records=self._records,
             background=self._background,
             tokens=self._tokens,
