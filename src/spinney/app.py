@@ -19,6 +19,7 @@ from spinney.clock import SystemClock
 from spinney.config import Settings
 from spinney.core.background import Background, Run
 from spinney.core.budget import Budget
+from spinney.core.builds import Builds
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
@@ -31,6 +32,7 @@ from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
+from spinney.core.workshop import Workshop
 from spinney.dialects.fluxbase import Fluxbase
 from spinney.dialects.impuls import Impuls
 from spinney.drivers.oci import OciDriver, OciSettings
@@ -39,10 +41,13 @@ from spinney.http.address import join_port
 from spinney.http.exposition import exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
-from spinney.ports import Driver, Limits, Load, Runtime, Services, Store
+from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Store
+from spinney.runtimes.assemblyscript import AssemblyScriptCompiler
 from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
+from spinney.runtimes.wasm import WasmRuntime
+from spinney.stores.blobs import FileBlobs
 from spinney.stores.journal import FileJournal
 from spinney.stores.sql import SqlStore
 
@@ -52,7 +57,8 @@ DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
     lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
 )
-RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime)
+RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime)
+COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler,)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
 
@@ -80,18 +86,29 @@ class App:
         self._pool = Pool(driver, self._stems, self._budget, _pool_limits(settings), self._kind, self._load)
         plans: dict[str, Plan] = {}
         self._schedules = Schedules(clock, index, plans)
-        self._functions = Functions(store, index, clock, self._pool.retire, self._schedules.follow)
+        self._workshop = Workshop(driver, self._budget)
+        self._builds = Builds(
+            store,
+            FileBlobs(settings.data_dir / "blobs"),
+            index,
+            clock,
+            self._workshop,
+            make_compilers(),
+            WasmRuntime(),
+            **settings.builds.model_dump(),
+        )
+        self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan)
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
         self._records = Records(store, self._journal, index, driver.features.tier, retention)
-        services: dict[str, Callable[[Target], Services]] = {}
         runs: dict[str, Run] = {}
         self._background = Background(self._records, index, runs)
         self.kernel = Kernel(
             clock=clock,
             index=index,
             functions=self._functions,
-            invoker=Invoker(self._pool, self._records, self.runtimes, services),
+            builds=self._builds,
+            invoker=Invoker(self._pool, self._records, self.runtimes),
             records=self._records,
             background=self._background,
             tokens=self._tokens,
@@ -126,6 +143,7 @@ class App:
         if recovered or swept:
             log.info("recovered from a crash", records=recovered, sandboxes=swept)
         await self._functions.open()
+        await self._builds.open()
         await self._tokens.open()
         self.reason = "starting: booting runtimes"
         await self._warm()
@@ -137,7 +155,8 @@ class App:
         """From now on requests are answered and schedules fire."""
         self.reason = None
         self._schedules.open()
-        self._tasks.append(asyncio.create_task(self._forever(self._schedules.run())))
+        for work in (self._schedules.run(), self._workshop.run(), self._builds.run()):
+            self._tasks.append(asyncio.create_task(self._forever(work)))
 
     def stop(self) -> float:
         """Begin to drain: nothing fires any more. The seconds that remain to what runs, of ``drain_s`` from the first time."""
@@ -172,18 +191,30 @@ class App:
         """Finish what was accepted, write what is to be kept, remove every sandbox. Idempotent."""
         self.reason = "stopping"
         left_s = self.stop()
+        await self._builds.close()
         await asyncio.gather(self._background.close(left_s), self._schedules.close(left_s))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self._pool.close()
+        await self._workshop.close()
         await self._stems.close()
         await self.driver.close()
         await self._tokens.close()
         with contextlib.suppress(Error):
             await self._journal.close()
         await self._store.close()
+
+    # -- what Functions tells ------------------------------------------------------------------------------------------
+
+    def _retire(self, version_id: str) -> None:
+        self._pool.retire(version_id)
+        self._builds.forget(version_id)
+
+    def _follow(self, function_id: str) -> None:
+        self._schedules.follow(function_id)
+        self._builds.follow(function_id)
 
     # -- what the pool asks --------------------------------------------------------------------------------------------
 
@@ -221,6 +252,9 @@ class App:
         limits = msgspec.structs.replace(self._limits(version.memory_mb), result_bytes=dialect.result_bytes)
         environment = {**dialect.environment(target.function, version), **version.environment}
         version = msgspec.structs.replace(version, environment=environment)
+        if self._builds.needs(version):
+            executable = await self._builds.executable(target.id)
+            version = msgspec.structs.replace(version, source="", settings={**version.settings, "executable": executable})
         return self._runtime(version.runtime).load(target.function, version, limits)
 
     # -- looking at itself ---------------------------------------------------------------------------------------------
@@ -266,6 +300,10 @@ def make_store(settings: Settings) -> SqlStore:
 
 def make_token_book(settings: Settings, store: Store) -> TokenBook:
     return TokenBook(store, SystemClock())
+
+
+def make_compilers() -> list[Compiler]:
+    return [make() for make in COMPILERS]
 
 
 def runtimes_by_id() -> dict[str, Runtime]:

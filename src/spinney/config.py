@@ -60,6 +60,15 @@ class PoolSettings(_Group):
     queue_wait_s: float = Field(60.0, gt=0)
 
 
+class BuildSettings(_Group):
+    """Compiling versions in compiled languages."""
+
+    parallel: int = Field(2, ge=2, le=64)
+    """Builds that run at the same time; never one alone, which would hold up all others."""
+    warm: bool = True
+    """Keep one compiler of each language ready: a few hundred megabytes, for builds that take a second less."""
+
+
 class ImpulsSettings(_Group):
     """The Impuls API."""
 
@@ -98,6 +107,7 @@ class Settings(_Group):
     log_format: Literal["auto", "json", "console"] = "auto"
     sandbox: SandboxSettings = SandboxSettings()
     pool: PoolSettings = PoolSettings()
+    builds: BuildSettings = BuildSettings()
     impuls: ImpulsSettings = ImpulsSettings()
     fluxbase: FluxbaseSettings = FluxbaseSettings()
 

@@ -73,7 +73,9 @@ class Builds:
         engine: Engine,
         *,
         parallel: int = 2,
+        warm: bool = True,
     ) -> None:
+        """parallel: builds that run at the same time. warm: keep a compiler of each language ready before anybody asks."""
         self._store = store
         self._blobs = blobs
         self._index = index
@@ -84,6 +86,7 @@ class Builds:
         self._builds: dict[str, Build] = {}
         """Of every current version, without the error's text, which may be long."""
         self._turns = Turns(parallel, parallel)
+        self._warm = warm
         self._waiting: set[asyncio.Task[None]] = set()
 
     # -- what dialects ask ---------------------------------------------------------------------------------------------
@@ -128,9 +131,13 @@ class Builds:
 
     # -- what Functions tells ------------------------------------------------------------------------------------------
 
+    def needs(self, version: Version) -> bool:
+        """Whether a version runs an artifact instead of its source."""
+        return version.runtime == self._engine.runtime_id
+
     def plan(self, function: Function, version: Version) -> list[Build]:
         """What is to be stored together with a new version."""
-        if version.runtime != self._engine.runtime_id:
+        if not self.needs(version):
             return []
         build = Build(
             id=version.id,
@@ -166,10 +173,9 @@ class Builds:
                 self._add(build)
 
     async def run(self) -> None:
-        """Keep a compiler of each language warm, and remove artifacts that nobody needs any more; until cancelled."""
-        for language in self.languages():
+        """Keep compilers warm, and remove artifacts that nobody needs any more; until cancelled."""
+        for language in self.languages() if self._warm else ():
             self._workshop.keep(self._tools(language).kind)
-        if self.languages():
             self._workshop.keep(self._tool_kind())
         while True:
             try:

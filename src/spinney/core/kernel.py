@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spinney.core.background import Background, Run
+from spinney.core.builds import Builds
 from spinney.core.cron import check_schedule, next_time
 from spinney.core.functions import Functions
 from spinney.core.ids import execution_time, new_execution_id
@@ -44,6 +45,7 @@ class Kernel:
         clock: Clock,
         index: Index,
         functions: Functions,
+        builds: Builds,
         invoker: Invoker,
         records: Records,
         background: Background,
@@ -57,6 +59,7 @@ class Kernel:
         self.clock = clock
         self.index = index
         self.functions = functions
+        self.builds = builds
         self.invoker = invoker
         self.records = records
         self.background = background
