@@ -15,7 +15,7 @@ from spinney.model import Execution, Function, LogLine, Outcome, Reply, Status, 
 
 LOG_MAX_BYTES = 262144
 TRUNCATED = f"[WARN] log output truncated (max {LOG_MAX_BYTES} bytes)"
-PREFIXES = {"info": "[INFO] ", "warn": "[WARN] ", "error": "[ERROR] "}
+PREFIXES = {"debug": "[DEBUG] ", "info": "[INFO] ", "warn": "[WARN] ", "error": "[ERROR] "}
 
 _encode = msgspec.json.encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
