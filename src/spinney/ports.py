@@ -383,14 +383,14 @@ class Store(Protocol):
 
     async def find_executions(
         self,
-        function_id: str,
-        *,
+        *function_ids: str,
         status: Sequence[str] = (),
         trigger: str | None = None,
         limit: int = 50,
         offset: int = 0,
+        heads: bool = False,
     ) -> list[Execution]:
-        """Newest first."""
+        """Those of the functions together, newest first; ``heads`` are without input, output, headers and logs."""
 
     async def sweep(self) -> int:
         """Drop executions whose function is gone (written after its end, or left by a crash); the count. May be repeated."""

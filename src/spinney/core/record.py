@@ -120,18 +120,29 @@ class Records:
         return await self._store.get(Execution, execution_id)
 
     async def find(
-        self, function_id: str, *, status: Sequence[str] = (), trigger: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        *function_ids: str,
+        status: Sequence[str] = (),
+        trigger: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        heads: bool = False,
     ) -> list[Execution]:
-        """A function's executions, newest first, the running ones among them."""
+        """The executions of functions, newest first, the running ones among them; ``heads`` are without texts."""
         running = {
             run.call.id: self._running(run)
             for run in self.running.values()
-            if run.target.function.id == function_id and (not trigger or run.trigger == trigger) and not run.journalled
+            if run.target.function.id in function_ids and (not trigger or run.trigger == trigger) and not run.journalled
         }
         await self._journal.flush()
         shown = list(running.values()) if not status or Status.RUNNING in status else []
         rows = await self._store.find_executions(
-            function_id, status=status, trigger=trigger, limit=limit + offset if shown else limit, offset=0 if shown else offset
+            *function_ids,
+            status=status,
+            trigger=trigger,
+            limit=limit + offset if shown else limit,
+            offset=0 if shown else offset,
+            heads=heads,
         )
         if not running:
             return rows

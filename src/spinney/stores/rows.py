@@ -31,6 +31,8 @@ def columns(kind: type[msgspec.Struct], without: Collection[str] = ()) -> list[C
 
 def from_row(kind: type[Noun], values: Sequence[Any], without: Collection[str] = ()) -> Noun:
     """The noun from the values of ``columns``; fields in ``without`` are empty."""
+    if kind is Execution and not without:
+        return msgspec.json.decode(values[0], type=kind)
     fields = msgspec.json.decode(values[0]) if kind is Execution else dict(zip(_read(kind, without), values, strict=True))
     for name in without:
         fields.pop(name, None)

@@ -356,6 +356,20 @@ class StoreSuite:
         assert await store.find_executions(function.id, status=["error"], trigger="http") == [error]
         assert await store.find_executions(function.id, trigger="async", limit=1) == [timeout]
 
+    async def test_histories_of_many_functions_together(self, store: Store) -> None:
+        functions = [make_function() for _ in range(250)]
+        batch = [make_execution(one, started_at=float(n % 7), output="x", logs="y") for n in range(4) for one in functions]
+        store.write_executions(texts([*batch, make_execution(make_function())]))
+        ids = [one.id for one in functions]
+        newest = sorted(batch[::-1], key=lambda one: -one.started_at)
+        assert await store.find_executions(*ids, limit=len(batch)) == newest
+        assert await store.find_executions(*ids, limit=10, offset=245) == newest[245:255]
+        assert await store.find_executions(*ids, limit=10, status=["queued"]) == []
+        assert await store.find_executions() == []
+        head = msgspec.structs.replace(newest[0], output=None, logs="")
+        assert await store.find_executions(*ids, limit=1, heads=True) == [head]
+        assert await store.find_executions(newest[0].function_id, limit=1, heads=True) == [head]
+
     async def test_prune_keeps_the_newest(self, store: Store) -> None:
         function, other = make_function(), make_function()
         unfinished = [make_execution(function, status=status) for status in (Status.QUEUED, Status.RUNNING)]
