@@ -55,7 +55,8 @@ class PoolSettings(_Group):
     idle_s: float = Field(300.0, gt=0)
     """A warm sandbox that nobody called for so long is closed."""
     sandboxes_per_function: Positive = 64
-    queue_per_function: Positive = 256
+    queue_per_function: Positive = 1000
+    """Calls of one function that wait, beside those that run."""
     queue_total: Positive = 4096
     queue_wait_s: float = Field(60.0, gt=0)
 

@@ -200,7 +200,7 @@ class SqlStore:
 
         heads: without input, output, headers and logs.
         """
-        conditions = []
+        conditions: list[ColumnElement[bool]] = []
         if status:
             conditions.append(executions.c.status.in_([str(value) for value in status]))
         if trigger is not None:
