@@ -519,6 +519,6 @@ async def _count(yard: Yard, idle: int) -> None:
 
 
 def test_limits_of_compilers_are_their_own() -> None:
-    kind = module._kind(ToyCompiler(), "toy")
+    kind = module.compiler_kind(ToyCompiler(), "toy")
     assert kind.limits.memory_mb == 64
     assert kind.limits.cpu_weight < Limits().cpu_weight

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from spinney.app import make_driver, prepare_data_dir, runtimes_by_id
+from spinney.app import make_compilers, make_driver, prepare_data_dir, runtimes_by_id
 from spinney.cli.output import configure_logs, console, read_settings
-from spinney.core.selfcheck import self_check
+from spinney.core.selfcheck import CheckResult, check_compiler, self_check
 from spinney.core.stems import Kind
 from spinney.errors import Error
 from spinney.model import Rights
@@ -40,30 +40,47 @@ def doctor(
         _line(GOOD if getattr(features, name) else NOTE, name.replace("_", " "), "yes" if getattr(features, name) else "no")
     for note in features.notes:
         _line(NOTE, "isolation", note)
-    raise typer.Exit(0 if asyncio.run(_runtimes(driver)) else 1)
+    raise typer.Exit(0 if asyncio.run(_languages(driver)) else 1)
 
 
-async def _runtimes(driver: Driver) -> bool:
-    """Run a function of each runtime; whether every one works."""
+async def _languages(driver: Driver) -> bool:
+    """Run a function of each runtime and a build of each compiler; whether every one works."""
     healthy = True
     try:
         for name, runtime in runtimes_by_id().items():
             version = runtime.installed().get(name)
             if version is None:
-                healthy = False
-                _line(BAD, name, "not installed: run `spinney install`")
+                healthy = _missing(name, "spinney install")
                 continue
             result = await self_check(runtime, name, version, Kind(runtime.launch(name, Rights()), Limits()), driver)
-            healthy = healthy and result.problem is None
-            ran = f"{version}, starts in {result.start_ms:.0f} ms"
-            _line(GOOD if result.problem is None else BAD, name, result.problem or ran)
+            healthy = _tell(result, "starts") and healthy
+        for compiler in make_compilers():
+            for language in compiler.languages:
+                if language not in compiler.installed():
+                    healthy = _missing(language, f"spinney install {compiler.name}")
+                    continue
+                healthy = _tell(await check_compiler(compiler, language, driver), "compiler starts") and healthy
     finally:
         await driver.close()
     return healthy
 
 
+def _missing(name: str, command: str) -> bool:
+    _line(BAD, name, f"not installed: run `{command}`")
+    return False
+
+
+def _tell(result: CheckResult, starts: str) -> bool:
+    _line(
+        GOOD if result.problem is None else BAD,
+        result.runtime,
+        result.problem or f"{result.version}, {starts} in {result.start_ms:.0f} ms",
+    )
+    return result.problem is None
+
+
 def _line(state: str, name: str, text: str) -> None:
     colour = {GOOD: "green", BAD: "red", NOTE: "yellow"}[state]
     mark = f"[{colour}]{state:<8}[/]" if console.is_terminal else f"{state:<8}"
-    console.print(mark, f"{name:<14}", end="")
+    console.print(mark, f"{name:<15}", end="")
     console.print(text, markup=False)

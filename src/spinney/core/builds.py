@@ -316,7 +316,7 @@ class Builds:
         toolchain = compiler.installed().get(language) if compiler is not None else None
         if compiler is None or toolchain is None:
             raise Unavailable(f"no compiler for '{language}' is installed")
-        return _Tools(compiler, _kind(compiler, language), toolchain)
+        return _Tools(compiler, compiler_kind(compiler, language), toolchain)
 
     def _tool_kind(self) -> Kind:
         limits = Limits(memory_mb=TOOL_MEMORY_MB, cpu_weight=WEIGHT, result_bytes=EXECUTABLE_BYTES)
@@ -326,7 +326,8 @@ class Builds:
         return hashlib.sha256(f"{artifact} {self._engine.installed_version()}".encode()).hexdigest()
 
 
-def _kind(compiler: Compiler, language: str) -> Kind:
+def compiler_kind(compiler: Compiler, language: str) -> Kind:
+    """The sandboxes of a compiler. Raises Unsupported when it is not installed."""
     limits = Limits(memory_mb=compiler.memory_mb, cpus=2.0, cpu_weight=WEIGHT, result_bytes=MODULE_BYTES)
     return Kind(compiler.launch(language), limits)
 

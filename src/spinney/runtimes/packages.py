@@ -1,8 +1,8 @@
 """npm packages that guests are made of, pinned with all they need by a lock file beside the guest.
 
-npm itself fetches them: it knows the machine's registry, proxy and certificates, and checks the hashes of the lock file. It comes out of
-the wheel that brings Node.js, is unpacked for the purpose and thrown away, so that the machine needs neither. Packages live in
-``<sys.prefix>/lib/spinney/runtimes/<name>/node_modules``, readable by all, from where they are bind-mounted into sandboxes.
+npm itself fetches them: it knows the machine's registry, proxy and certificates, and checks the hashes of the lock file. It comes
+out of the wheel that brings Node.js, is unpacked for the purpose and thrown away, so that the machine needs neither. Packages live
+in ``<sys.prefix>/lib/spinney/runtimes/<name>/node_modules``, readable by all, from where they are bind-mounted into sandboxes.
 
 To add some is a ``package.json`` and ``package-lock.json`` in a guest's directory and its name in ``PACKAGES``. Uses only the
 standard library (and ``spinney.errors``), because set-up runs it early.
@@ -137,11 +137,9 @@ class _Npm:
 
 def _open_to_all(directory: Path) -> None:
     """Let sandboxes, which are other users, read everything: whatever the umask was."""
-    for parent, _, files in os.walk(directory):
-        os.chmod(parent, 0o755)
-        for file in files:
-            if not os.path.islink(path := os.path.join(parent, file)):
-                os.chmod(path, 0o644)
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def main(wanted: Sequence[str]) -> int:
