@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import timeit
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,8 @@ from bench.load import Client, Load, run_wrk
 from bench.report import Results
 from bench.scenarios import BASELINE, CONNECTIONS, EVENT, WARM_UP_S, compare
 from bench.servers import Spinney, asgi_echo, deno, wait_until
+from spinney.clock import SystemClock
+from spinney.core.limits import RateLimits
 
 DENO = "Spinney, Fluxbase on Deno"
 KEY = "admin-key-of-the-bench"
@@ -58,11 +61,20 @@ def fluxbase(results: Results, seconds: float, rounds: int) -> None:
         script.write_text(ALONE)
         bare, spawned = _spawn(script, seconds)
         cold = _cold(spinney, path)
+    results.at_most(15, "counting a request against a rate limit", _count_us(), "us")
     results.figure("deno run per call: requests/s", spawned)
     results.figure("deno run: p50", bare, "ms")
     results.figure("Fluxbase, cold call by stem: p50", cold, "ms")
     results.at_least(20, "Fluxbase, warm: throughput by that of deno run per call", warm / spawned)
     results.at_most(1, "Fluxbase, cold call by stem: p50 by that of deno run", cold / bare)
+
+
+def _count_us(number: int = 500, repeat: int = 40) -> float:
+    """Microseconds of processor time that one request's counting takes, in the quickest of many short runs."""
+    limits = RateLimits(SystemClock())
+    key = "0d0b4cb2-41f1-4b5f-8dce-cb3b2e2b8f11 1f3a8f1e-6a0c-4d2e-9f4e-1f0f6f7a7b11"
+    spent = timeit.repeat(lambda: limits.hit("invokes", COUNTED, key), number=number, repeat=repeat, timer=time.thread_time)
+    return min(spent) / number * 1e6
 
 
 def _warm(results: Results, echo: str, spinney: FluxbaseSpinney, path: str, seconds: float, rounds: int) -> float:
