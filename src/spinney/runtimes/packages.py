@@ -1,8 +1,8 @@
 """npm packages that guests are made of, pinned with all they need by a lock file beside the guest.
 
-npm itself fetches them: it knows the machine's registry, proxy and certificates, and checks the hashes of the lock file. It comes
-out of the wheel that brings Node.js, is unpacked for the purpose and thrown away, so that the machine needs neither. Packages live
-in ``<sys.prefix>/lib/spinney/runtimes/<name>/node_modules``, readable by all, from where they are bind-mounted into sandboxes.
+npm itself fetches them: it knows the machine's registry, proxy and certificates, and checks the hashes of the lock file. It
+comes out of the wheel that brings Node.js, and is thrown away after use, so that the machine needs neither. Packages live in
+``<sys.prefix>/lib/spinney/runtimes/<name>/node_modules``, readable by all, from where they are bind-mounted into sandboxes.
 
 To add some is a ``package.json`` and ``package-lock.json`` in a guest's directory and its name in ``PACKAGES``. Uses only the
 standard library (and ``spinney.errors``), because set-up runs it early.
@@ -76,13 +76,13 @@ def install(
     Raises Invalid for an unknown name, Unsupported when npm is not made for this machine, Unavailable.
     """
     found: dict[str, Path] = {}
-    for name in wanted or names():
-        place = find(name, root=root)
+    for packages in [_get(name) for name in wanted] or PACKAGES:
+        place = find(packages.name, root=root)
         if place is None:
-            say(f"{name}: fetching npm packages")
-            place = _bring(_get(name), root, fetch)
-            say(f"{name}: installed in {place}")
-        found[name] = place
+            say(f"{packages.name}: fetching npm packages")
+            place = _bring(packages, root, fetch)
+            say(f"{packages.name}: installed in {place}")
+        found[packages.name] = place
     return found
 
 
