@@ -154,13 +154,19 @@ class Call(msgspec.Struct, frozen=True):
     """One invocation, as a sandbox gets it.
 
     ``meta`` is the JSON text of an object that the runtime's guest library understands (request fields of the dialect);
-    ``body`` is passed on byte for byte.
+    ``body`` is passed on byte for byte. A guest that ends calls by itself when their time is over has ``grace_s`` more for it.
     """
 
     id: str
     body: bytes
     timeout_s: float
     meta: bytes = b""
+    grace_s: float = 0.0
+
+    @property
+    def limit_s(self) -> float:
+        """When its sandbox is ended, from the call's beginning."""
+        return self.timeout_s + self.grace_s
 
 
 class Reply(msgspec.Struct):

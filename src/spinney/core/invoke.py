@@ -46,7 +46,7 @@ class Invoker:
             slot = pool.take(target.id) or await pool.acquire(target)
             while True:
                 self._records.begin(target, call, trigger)
-                reply = await slot.sandbox.call(call, loop.time() + call.timeout_s, services)
+                reply = await slot.sandbox.call(call, loop.time() + call.limit_s, services)
                 if reply.outcome is not Outcome.NOT_RUN:
                     break
                 (pool.leave if reply.reusable else pool.drop)(slot)

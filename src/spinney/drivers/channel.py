@@ -224,7 +224,7 @@ class GuestChannel(asyncio.Protocol):
         """The guest has ended a call with others behind it: it has the next one already, or will never begin any."""
         if reusable:
             sent = self._ahead.popleft()
-            self._begin(sent, self._loop.time() + sent.call.timeout_s)
+            self._begin(sent, self._loop.time() + sent.call.limit_s)
             return
         self.ended = True
         for sent in self._ahead.clear():
