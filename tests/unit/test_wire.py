@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.http.wire import BodyTooLarge, ClientGone, NotJSON, check_json, parse_object, read_body
+from spinney.http.wire import EXPLAINED_MAX_BYTES, BodyTooLarge, ClientGone, NotJSON, check_json, parse_object, read_body
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -121,3 +121,15 @@ async def test_a_body_beyond_its_limit(parts: tuple[bytes, ...], drained: bool) 
 async def test_a_client_that_goes_away() -> None:
     with pytest.raises(ClientGone):
         await read_body(receiver(b"a", gone=True), 10)
+
+
+@pytest.mark.parametrize("text", [rb'"\ud800"', rb'["\\", "\uDFFF", "\\\ud800", {"\ud83d\ude00": "\\u"}]', rb'"\\\\\udABc\""'])
+def test_surrogate_escapes_are_allowed(text: bytes) -> None:
+    check_json(text)
+
+
+@pytest.mark.parametrize("text", [rb'"\ud80"', rb'"\ud800" x', rb"\\", rb'["\ud800", \ud800]', rb'"\\\"', rb'"\x\ud800"'])
+@pytest.mark.parametrize("padding", [0, EXPLAINED_MAX_BYTES])
+def test_surrogate_escapes_hide_no_faults(text: bytes, padding: int) -> None:
+    with pytest.raises(NotJSON):
+        check_json(text + b" " * padding)
