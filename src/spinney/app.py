@@ -35,6 +35,7 @@ from spinney.core.tokens import TokenBook, Tokens
 from spinney.core.workshop import Workshop
 from spinney.dialects.fluxbase import Fluxbase
 from spinney.dialects.impuls import Impuls
+from spinney.dialects.nil import Nil
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.errors import Error, Invalid, Unsupported
 from spinney.http.address import join_port
@@ -56,6 +57,7 @@ log = structlog.get_logger("spinney")
 DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
     lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
+    lambda kernel, settings: Nil(kernel),
 )
 RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime)
 COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler,)

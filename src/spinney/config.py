@@ -98,7 +98,7 @@ class Settings(_Group):
     public_url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
     """Where users find the server, when that is not its own address (behind a proxy)."""
     data_dir: Path = Path("data")
-    root: Literal["impuls", "fluxbase"] | None = None
+    root: Literal["impuls", "fluxbase", "nil"] | None = None
     isolation: Literal["auto", "oci", "microvm"] = "auto"
     no_rate_limits: bool = False
     egress_allow: tuple[IPvAnyNetwork, ...] = ()
