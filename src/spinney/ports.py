@@ -362,6 +362,9 @@ class Store(Protocol):
         ``order`` is a field name, ``-`` in front for descending. Fields in ``without`` are not read and come back empty.
         """
 
+    async def count(self, kind: type[msgspec.Struct], **equals: Any) -> int:
+        """How many ``find`` would find."""
+
     async def replace(self, *nouns: msgspec.Struct, insert: Sequence[msgspec.Struct] = ()) -> None:
         """Overwrite rows by id, and insert others, in one transaction.
 

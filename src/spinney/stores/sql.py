@@ -16,8 +16,10 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
     and_,
     delete,
+    func,
     insert,
     make_url,
     or_,
@@ -29,10 +31,12 @@ from sqlalchemy import (
 
 from spinney.errors import Error, NotFound, Unavailable
 from spinney.model import Account, Execution, Function, Token
+from spinney.ports import EntryStore
 from spinney.stores import migrations
 from spinney.stores.engine import create_private, make_engine, safe_errors, write_batch
+from spinney.stores.entries import SqlEntries
 from spinney.stores.rows import columns, from_row, to_row
-from spinney.stores.tables import TABLES, UNFINISHED, executions, meta, unfinished
+from spinney.stores.tables import OF_EXECUTIONS, TABLES, UNFINISHED, executions, meta, unfinished
 
 log = structlog.get_logger("spinney.store")
 
@@ -70,6 +74,7 @@ class SqlStore:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
         self._forgetting: set[asyncio.Task[object]] = set()
+        self.entries: EntryStore = SqlEntries(self._read, self._write)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date. Raises Unavailable."""
@@ -121,15 +126,18 @@ class SqlStore:
         Executions can be found by ``tables.EXECUTION_KEYS`` only.
         """
         table = TABLES[kind]
-        query = select(*columns(kind, without))
-        for name, value in equals.items():
-            column = table.c[name]
-            query = query.where(column.in_(value) if isinstance(value, (list, tuple, set)) else column == value)
+        query = _where(select(*columns(kind, without)), table, equals)
         if kind is Execution and equals.get("status") in UNFINISHED:
             query = query.where(unfinished)
         keys = [table.c[order.removeprefix("-")], table.c.seq] if order else [table.c.seq]
         query = query.order_by(*(key.desc() if order.startswith("-") else key for key in keys))
         return await self._select(kind, query.limit(limit).offset(offset or None), without)
+
+    async def count(self, kind: type[msgspec.Struct], **equals: Any) -> int:
+        """How many ``find`` would find."""
+        table = TABLES[kind]
+        query = _where(select(func.count()).select_from(table), table, equals)
+        return int(await self._read(lambda connection: connection.execute(query).scalar_one()))
 
     async def replace(self, *nouns: msgspec.Struct, insert: Sequence[msgspec.Struct] = ()) -> None:
         """Overwrite rows by id, and insert others, in one transaction. Raises NotFound when one to replace is gone; Conflict."""
@@ -151,6 +159,8 @@ class SqlStore:
 
         def work(connection: Connection) -> bool:
             gone = connection.execute(delete(table).where(table.c.id == id)).rowcount > 0
+            for other in OF_EXECUTIONS if kind is Execution else ():
+                connection.execute(delete(other).where(other.c.execution_id == id))
             _count_generation(connection, [kind] if gone else [])
             return gone
 
@@ -283,6 +293,13 @@ class SqlStore:
         return await future
 
 
+def _where(query: Select[Any], table: Table, equals: Mapping[str, Any]) -> Select[Any]:
+    for name, value in equals.items():
+        column = table.c[name]
+        query = query.where(column.in_(value) if isinstance(value, (list, tuple, set)) else column == value)
+    return query
+
+
 def _insert(connection: Connection, nouns: Sequence[msgspec.Struct]) -> None:
     for noun in nouns:
         connection.execute(insert(TABLES[type(noun)]), to_row(noun))
@@ -343,4 +360,7 @@ def _delete_history(connection: Connection, function_id: str) -> int:
 
 
 def _delete_chunk(connection: Connection, chunk: Select[tuple[int]]) -> int:
+    for table in OF_EXECUTIONS:
+        ids = select(executions.c.id).where(executions.c.seq.in_(chunk))
+        connection.execute(delete(table).where(table.c.execution_id.in_(ids)))
     return connection.execute(delete(executions).where(executions.c.seq.in_(chunk))).rowcount

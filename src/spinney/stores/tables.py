@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Double,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     TypeDecorator,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from spinney.model import Account, Build, Execution, Function, Status, Token, Version
+from spinney.model import Account, AIRequest, Build, EmailRequest, Execution, Function, Status, Token, Version
 
 metadata = MetaData(
     naming_convention={
@@ -174,6 +176,60 @@ executions = Table(
 unfinished: ColumnElement[bool] = literal_column(f"status IN ('{UNFINISHED[0]}', '{UNFINISHED[1]}')")
 Index("ix_executions_unfinished", executions.c.status, sqlite_where=unfinished, postgresql_where=unfinished)
 
+ai_requests = Table(
+    "ai_requests",
+    metadata,
+    _seq(),
+    _id(),
+    _owner("function_id", "functions", index=True),
+    Column("execution_id", Text, nullable=False, index=True),
+    _exact("provider"),
+    _exact("model"),
+    _exact("endpoint"),
+    _exact("request"),
+    Column("response", ExactText),
+    _text("status"),
+    Column("error", ExactText),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("duration_ms", Integer, nullable=False),
+    _time("created_at"),
+)
+
+email_requests = Table(
+    "email_requests",
+    metadata,
+    _seq(),
+    _id(),
+    _owner("function_id", "functions", index=True),
+    Column("execution_id", Text, nullable=False, index=True),
+    _exact("sender"),
+    _json("recipients"),
+    _exact("subject"),
+    Column("has_text", Boolean, nullable=False),
+    Column("has_html", Boolean, nullable=False),
+    _exact("request"),
+    Column("response", ExactText),
+    _text("status"),
+    Column("error", ExactText),
+    Column("email_id", ExactText),
+    Column("duration_ms", Integer, nullable=False),
+    _time("created_at"),
+)
+
+
+def _entries(kind: str, owner: str) -> Table:
+    """A map from bytes to bytes for each owner."""
+    return Table(
+        kind,
+        metadata,
+        _owner("owner_id", owner),
+        Column("key", LargeBinary, nullable=False),
+        Column("value", LargeBinary, nullable=False),
+        PrimaryKeyConstraint("owner_id", "key"),
+    )
+
+
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
 
 TABLES: dict[type, Table] = {
@@ -183,4 +239,16 @@ TABLES: dict[type, Table] = {
     Version: versions,
     Build: builds,
     Execution: executions,
+    AIRequest: ai_requests,
+    EmailRequest: email_requests,
 }
+
+OF_EXECUTIONS = (ai_requests, email_requests)
+"""What goes with executions, by ``execution_id``."""
+
+ENTRIES: dict[str, tuple[Table, Table]] = {
+    "kv": (_entries("kv", "functions"), functions),
+    "account_kv": (_entries("account_kv", "accounts"), accounts),
+    "environment": (_entries("environment", "functions"), functions),
+}
+"""By the kind of a scope: its entries, and their owners."""
