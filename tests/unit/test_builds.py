@@ -133,9 +133,9 @@ class Yard:
         self.builds = Builds(store, self.blobs, self.index, clock, self.workshop, [self.compiler], self.engine, parallel=parallel)
         self.functions = Functions(store, self.index, clock, self.builds.forget, self.builds.follow, self.builds.plan)
 
-    async def restarted(self, driver: Driver) -> Yard:
+    async def restarted(self, driver: Driver, parallel: int = 2) -> Yard:
         await self.close()
-        again = Yard(self.store, self.clock, self.directory, driver)
+        again = Yard(self.store, self.clock, self.directory, driver, parallel)
         await again.functions.open()
         await again.builds.open()
         return again
@@ -239,7 +239,7 @@ async def test_compilers_weigh_little_and_have_no_network(yard: Yard, shop: ToyS
 # -- many --------------------------------------------------------------------------------------------------------------
 
 
-async def test_builds_start_in_order_and_two_at_a_time(yard: Yard, shop: ToyShop) -> None:
+async def test_two_builds_at_a_time(yard: Yard, shop: ToyShop) -> None:
     targets = [await yard.create(f"f{n}", f"wait {n}") for n in range(30)]
     await yard.reach(targets[1], COMPILING)
     assert [yard.status(target) for target in targets] == [COMPILING] * 2 + [PENDING] * 28
@@ -247,9 +247,18 @@ async def test_builds_start_in_order_and_two_at_a_time(yard: Yard, shop: ToyShop
     shop.gate.set()
     for target in targets:
         assert (await yard.end(target)).status is READY
-    assert shop.seen == [f"wait {n}" for n in range(30)]
+    starts = [build.started_at for build in map(yard.builds.get, [target.id for target in targets]) if build]
+    assert starts == sorted(starts, key=lambda moment: moment or 0)
     assert shop.running_most == 2
     assert shop.created == 4, "two sandboxes of the compiler and two of the tool serve all"
+
+
+async def test_builds_run_in_order(yard: Yard, shop: ToyShop) -> None:
+    single = await yard.restarted(shop, parallel=1)
+    targets = [await single.create(f"f{n}", str(n)) for n in range(30)]
+    await single.end(targets[-1])
+    assert shop.seen == [str(n) for n in range(30)]
+    await single.close()
 
 
 async def test_a_slow_build_holds_up_no_other(yard: Yard) -> None:
@@ -439,7 +448,7 @@ async def test_a_restart_queues_what_was_not_finished_in_its_order(yard: Yard, s
     newest = await yard.update(targets[0], "newest")
     driver = ToyShop()
     driver.gate.set()
-    again = await yard.restarted(driver)
+    again = await yard.restarted(driver, parallel=1)
     assert (again.status(done), again.status(wrong)) == (READY, FAILED)
     assert await again.builds.error(wrong.id) == "error"
     assert await again.builds.executable(done.id) == (MAGIC + b"done")[::-1]
