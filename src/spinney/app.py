@@ -42,7 +42,7 @@ from spinney.http.address import join_port
 from spinney.http.exposition import exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
-from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Store
+from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Services, Store
 from spinney.runtimes.assemblyscript import AssemblyScriptCompiler
 from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
@@ -103,6 +103,7 @@ class App:
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
         self._records = Records(store, self._journal, index, driver.features.tier, retention)
+        services: dict[str, Callable[[Target], Services]] = {}
         runs: dict[str, Run] = {}
         self._background = Background(self._records, index, runs)
         self.kernel = Kernel(
@@ -110,7 +111,7 @@ class App:
             index=index,
             functions=self._functions,
             builds=self._builds,
-            invoker=Invoker(self._pool, self._records, self.runtimes),
+            invoker=Invoker(self._pool, self._records, self.runtimes, services),
             records=self._records,
             background=self._background,
             tokens=self._tokens,

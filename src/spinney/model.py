@@ -144,7 +144,7 @@ class Outcome(enum.StrEnum):
 
 
 class LogLine(NamedTuple):
-    """One entry of a call's log. ``level`` is ``info``, ``warn`` or ``error``."""
+    """One entry of a call's log. ``level`` is ``debug``, ``info``, ``warn`` or ``error``."""
 
     level: str
     text: str
@@ -207,6 +207,48 @@ class Execution(msgspec.Struct, kw_only=True):
     headers: str | None = None
     tier: str = ""
     begun_at: float | None = None
+
+
+class AIRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that an execution made of a language model. ``request`` and ``response`` are JSON texts, without secrets.
+
+    ``endpoint`` and ``request`` are empty when nothing could be sent.
+    """
+
+    id: str
+    function_id: str
+    execution_id: str
+    provider: str
+    model: str
+    endpoint: str
+    request: str
+    status: Status
+    duration_ms: int
+    created_at: float
+    response: str | None = None
+    error: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class EmailRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One email that an execution sent, or tried to. ``request`` and ``response`` as of an AIRequest."""
+
+    id: str
+    function_id: str
+    execution_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    has_text: bool
+    has_html: bool
+    request: str
+    status: Status
+    duration_ms: int
+    created_at: float
+    response: str | None = None
+    error: str | None = None
+    email_id: str | None = None
 
 
 class ResourceUsage(NamedTuple):
