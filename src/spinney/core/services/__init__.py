@@ -1,0 +1,1 @@
+"""What the host does for functions while they run, each in a module: kv, environment, http, ai, email."""
