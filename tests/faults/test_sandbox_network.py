@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.test_sandbox_leftovers import Server, find_traces
+from tests.internet import HOST, METADATA, PRIVATE, PUBLIC, RESOLVER, Internet, run
 
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.model import Outcome
@@ -21,64 +20,6 @@ from spinney.testing.driver_suite import ask, get, make_spec, opened
 
 pytestmark = pytest.mark.anyio
 
-HOST, PUBLIC, PRIVATE, RESOLVER, METADATA = "11.22.33.1", "11.22.33.2", "10.77.0.2", "10.77.0.3", "169.254.169.254"
-
-SERVICES = """
-import selectors, socket, sys
-selector = selectors.DefaultSelector()
-for port in (53, 8000):
-    tcp = socket.create_server(("", port), backlog=16)
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("", port))
-    selector.register(tcp, 1, "tcp")
-    selector.register(udp, 1, "udp")
-print("ready", flush=True)
-while True:
-    for key, _ in selector.select():
-        if key.data == "tcp":
-            connection, peer = key.fileobj.accept()
-            connection.sendall(peer[0].encode())
-            connection.close()
-        else:
-            data, peer = key.fileobj.recvfrom(100)
-            print(data.decode(), peer[0], flush=True)
-            key.fileobj.sendto(peer[0].encode(), peer)
-"""
-
-
-class Internet:
-    """Another machine: a namespace with public and private addresses, on which TCP and UDP ports 53 and 8000 tell who asks."""
-
-    def __init__(self) -> None:
-        tag = uuid.uuid4().hex[:6]
-        self.name, self.link = f"spinney-test-{tag}", f"spt{tag}"
-        run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        run("ip", "address", "add", f"{HOST}/24", "dev", self.link)
-        run("ip", "link", "set", self.link, "up")
-        inside = ("ip", "-n", self.name)
-        for address in (f"{PUBLIC}/24", f"{PRIVATE}/32", f"{RESOLVER}/32", f"{METADATA}/32"):
-            run(*inside, "address", "add", address, "dev", "eth0")
-        run(*inside, "link", "set", "eth0", "up")
-        for address in (PRIVATE, RESOLVER, METADATA):
-            run("ip", "route", "add", address, "via", PUBLIC)
-        command = ("ip", "netns", "exec", self.name, sys.executable, "-c", SERVICES)
-        self.services = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.services.stdout is not None
-        assert self.services.stdout.readline() == "ready\n"
-
-    def next_datagram(self) -> str:
-        assert self.services.stdout is not None
-        return self.services.stdout.readline().strip()
-
-    def close(self) -> None:
-        self.services.kill()
-        self.services.wait()
-        assert self.services.stdout is not None
-        self.services.stdout.close()
-        run("ip", "link", "delete", self.link)
-        run("ip", "netns", "delete", self.name)
-
 
 def read_forwarding() -> str:
     return Path("/proc/sys/net/ipv4/ip_forward").read_text()
@@ -86,10 +27,6 @@ def read_forwarding() -> str:
 
 def forwarding_was_off() -> bool:
     return Path("/run/spinney/forwarding-was-off").exists()
-
-
-def run(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
