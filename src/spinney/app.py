@@ -97,6 +97,7 @@ class App:
             self._workshop,
             make_compilers(),
             WasmRuntime(),
+            modules={"wasm": AssemblyScriptCompiler().check},  # they are called as AssemblyScript's are
             **settings.builds.model_dump(),
         )
         self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan)

@@ -7,8 +7,9 @@ restart.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from spinney.core.turns import Turns
 from spinney.core.workshop import Workshop
 from spinney.errors import Error, NotFound, Unavailable
 from spinney.model import Build, BuildStatus, Function, Outcome, Reply, Version
-from spinney.ports import Blobs, Clock, Compiler, Engine, Limits, Prepared, Store
+from spinney.ports import Blobs, Clock, Compiler, Engine, Limits, ModuleFacts, Prepared, Store
 
 log = structlog.get_logger("spinney.builds")
 
@@ -51,6 +52,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool = True
 
 
+Check = Callable[[ModuleFacts, int], str | None]
+"""As ``Compiler.check``."""
+
+
 class _Tools(NamedTuple):
     """What one build needs: a compiler's sandboxes, and a text that names all that its result depends on besides the source."""
 
@@ -72,10 +77,14 @@ class Builds:
         compilers: Sequence[Compiler],
         engine: Engine,
         *,
+        modules: Mapping[str, Check] | None = None,
         parallel: int = 2,
         warm: bool = True,
     ) -> None:
-        """parallel: builds that run at the same time. warm: keep a compiler of each language ready before anybody asks."""
+        """modules: "languages" whose sources are modules already, in base64, and how those are checked.
+
+        parallel: builds that run at the same time. warm: keep a compiler of each language ready before anybody asks.
+        """
         self._store = store
         self._blobs = blobs
         self._index = index
@@ -83,6 +92,7 @@ class Builds:
         self._workshop = workshop
         self._compilers = {language: compiler for compiler in compilers for language in compiler.languages}
         self._engine = engine
+        self._modules = modules or {}
         self._builds: dict[str, Build] = {}
         """Of every current version, without the error's text, which may be long."""
         self._turns = Turns(parallel, parallel)
@@ -262,11 +272,17 @@ class Builds:
         version = await self._store.get(Version, build.id)
         if version is None:
             return None
-        tools = self._tools(build.language)
-        key = self._key(build.language, version, tools.toolchain)
+        check = self._modules.get(build.language)
+        if check is None:
+            tools = self._tools(build.language)
+            key = self._key(build.language, version, tools.toolchain)
+            judge = partial(self._compile, tools, build.language, version)
+        else:
+            key = self._key(build.language, version, "")
+            judge = partial(self._accept, base64.b64decode(version.source), check, version, LIMIT_S)
         verdict = await self._recall(key)
         if verdict is None:
-            verdict = await self._compile(tools, build.language, version)
+            verdict = await judge()
             if verdict.lasting:
                 await self._blobs.put(msgspec.json.encode(verdict), key)
         return verdict
@@ -292,13 +308,17 @@ class Builds:
             return compiled
         if compiled.error:
             return Verdict(error=_cut(compiled.error), lasting=compiled.lasting)
-        prepared = self._read(await self._prepare(compiled.module, max(1.0, LIMIT_S - reply.duration_s)))
+        return await self._accept(compiled.module, tools.compiler.check, version, max(1.0, LIMIT_S - reply.duration_s))
+
+    async def _accept(self, module: bytes, check: Check, version: Version, timeout_s: float) -> Verdict:
+        """A module through the engine's tool and the check."""
+        prepared = self._read(await self._prepare(module, timeout_s))
         if isinstance(prepared, Verdict):
             return prepared
-        fault = prepared.error or tools.compiler.check(prepared.facts, version.memory_mb)
+        fault = prepared.error or check(prepared.facts, version.memory_mb)
         if fault:
             return Verdict(error=_cut(fault))
-        artifact = await self._blobs.put(compiled.module)
+        artifact = await self._blobs.put(module)
         await self._blobs.put(prepared.executable, self._executable_name(artifact))
         return Verdict(artifact=artifact)
 
