@@ -30,6 +30,7 @@ class FakeSandbox:
         self.memory: dict[str, Any] = {}
         self.loaded: Load | None = None
         self._log_bytes = spec.limits.log_bytes
+        self._logged = spec.launch.pipes_are_logs
         self._guest = guest
         self._forget = forget
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -43,7 +44,9 @@ class FakeSandbox:
         self.loaded = load
 
     def log(self, level: str, text: str) -> None:
-        """What a fake guest writes."""
+        """What a fake guest writes to its pipes."""
+        if not self._logged:
+            return
         self._lines += [LogLine(level, line.rstrip("\r")) for line in text.split("\n") if line.strip()]
 
     async def ask(self, service: str, method: str, args: object = None, data: bytes = b"") -> Answer:

@@ -242,6 +242,13 @@ class DriverSuite:
             assert (reply.outcome, reply.logs_truncated) == (Outcome.OK, True)
             assert [line.text for line in reply.logs] == ["ü" * 50]
 
+    async def test_output_that_is_no_log_is_drained_and_dropped(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        quiet = msgspec.structs.replace(wanted.launch, pipes_are_logs=False)
+        async with opened(driver, msgspec.structs.replace(wanted, launch=quiet)) as sandbox:
+            reply = await ask(sandbox, "write", stdout="x" * 500_000, stderr="oh\n")
+            assert (reply.outcome, list(reply.logs), reply.logs_truncated) == (Outcome.OK, [], False)
+
     # -- what calls ask of the host ------------------------------------------------------------------------------------
 
     async def test_the_host_answers(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
@@ -477,6 +484,33 @@ class IsolationSuite(DriverSuite):
             environment = await get(sandbox, "python", code="import os; result = dict(os.environ)")
             assert set(environment) == {"PATH", "HOME", "TMPDIR", "LANG", "TZ"}
             assert (environment["HOME"], environment["TZ"]) == ("/tmp", "UTC")
+
+    async def test_rights_that_are_not_granted_are_not_there(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        places = ("/tmp", "/var/tmp", "/dev/shm", "/var/task")
+        attempt = """
+import os
+result = {}
+for place in %r:
+    try:
+        result[place] = open(place + "/x", "w").write("x")
+    except OSError as error:
+        result[place] = error.strerror
+result["environment"] = list(os.environ)
+"""
+        for granted in (False, True):
+            rights = Rights(net=False, env=granted, read=granted, write=granted)
+            async with opened(driver, msgspec.structs.replace(spec(), rights=rights)) as sandbox:
+                seen = await get(sandbox, "python", code=attempt % (places,))
+                assert ("PATH" in seen.pop("environment")) == granted
+                writable = {place for place, answer in seen.items() if answer == 1}
+                assert writable == ({"/tmp", "/var/tmp", "/dev/shm"} if granted else set())
+
+    async def test_a_launch_says_where_its_guest_starts(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
+        wanted = spec()
+        for cwd in ("/var/task", "/tmp"):
+            launch = msgspec.structs.replace(wanted.launch, cwd=cwd)
+            async with opened(driver, msgspec.structs.replace(spec(), launch=launch)) as sandbox:
+                assert await get(sandbox, "python", code="import os; result = os.getcwd()") == cwd
 
     async def test_memory_is_limited_and_told_apart(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
         async with opened(driver, spec(memory_mb=64)) as sandbox:
