@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spinney.core.background import Background, Run
 from spinney.core.builds import Builds
 from spinney.core.cron import check_schedule, next_time
+from spinney.core.entries import Entries
 from spinney.core.functions import Functions
 from spinney.core.ids import execution_time, new_execution_id
 from spinney.core.index import Index, Target
@@ -15,7 +16,7 @@ from spinney.core.limits import Quota, RateLimits
 from spinney.core.metrics import BUCKETS_S, Metrics
 from spinney.core.record import INTERRUPTED, Records, Retention, cut_text
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
-from spinney.ports import Clock, Runtime
+from spinney.ports import Clock, Runtime, Scope
 
 __all__ = [
     "ANONYMOUS",
@@ -27,6 +28,7 @@ __all__ = [
     "Quota",
     "Retention",
     "Run",
+    "Scope",
     "Target",
     "check_schedule",
     "cut_text",
@@ -46,6 +48,7 @@ class Kernel:
         index: Index,
         functions: Functions,
         builds: Builds,
+        entries: Entries,
         invoker: Invoker,
         records: Records,
         background: Background,
@@ -60,6 +63,7 @@ class Kernel:
         self.index = index
         self.functions = functions
         self.builds = builds
+        self.entries = entries
         self.invoker = invoker
         self.records = records
         self.background = background

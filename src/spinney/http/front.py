@@ -31,6 +31,8 @@ class Dialect(Protocol):
     """How much of each function's history is kept."""
     result_bytes: int
     """Largest body a function may answer with."""
+    services: tuple[str, ...]
+    """What its functions may ask of the host while they run: names of services."""
 
     def hot_routes(self) -> Mapping[tuple[str, str], Handler]:
         """(method, path) of the requests that go past every framework."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping
 
+from spinney.core.entries import Entries
 from spinney.core.index import Target
 from spinney.core.services.asker import Asker, Service
+from spinney.core.services.kv import KeyValues
 from spinney.errors import Invalid
 from spinney.model import Call
 from spinney.ports import Answer
@@ -29,6 +31,14 @@ class HostServices:
         if self._asker is None:
             self._asker = Asker(self._target.function, call.id)
         return asked.answer(self._asker, method, args, data)
+
+
+def make_services(entries: Entries) -> dict[str, Service]:
+    """Every service there is, by its name."""
+    return {
+        "kv": KeyValues(entries, "kv", "kv", "account_kv"),
+        "env": KeyValues(entries, "env", "environment"),
+    }
 
 
 def grant(services: Mapping[str, Service], names: Collection[str]) -> Mapping[str, Service]:

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from spinney.core.entries import Entries, Unknown
+from spinney.core.entries import LIMITS, Entries, Unknown
 from spinney.core.services.asker import Asker, read_args, unknown_method
 from spinney.errors import Invalid
 from spinney.ports import Answer, Scope
 
 PAGE_BYTES = 1 << 20
 PAGE_KEYS = 1000
-INTEGER = re.compile(rb"[+-]?[0-9]{1,19}")
+INTEGER = re.compile(rb"-?[0-9]{1,19}")
 INTEGER_MAX = (1 << 63) - 1
 NOT_AN_INTEGER = "value is not an integer"
 FULL = "no room for the value"
@@ -61,7 +61,7 @@ class KeyValues:
         else:
             scope = Scope(self._kind, asker.function.id)
         if method == "get":
-            value = self._entries.peek(scope, data) if data else None
+            value = self._entries.peek(scope, data) if 0 < len(data) <= LIMITS[scope.kind].key else None
             return self._get(scope, data) if isinstance(value, Unknown) else _found(value)
         work = self._methods.get(method)
         if work is None:

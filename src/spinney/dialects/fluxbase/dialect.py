@@ -26,6 +26,7 @@ class Fluxbase:
 
     name = NAME
     result_bytes = RESULT_MAX_BYTES
+    services: tuple[str, ...] = ()
     retention = Retention(KEPT_NEWEST, KEPT_S, interrupted=False)
 
     def __init__(

@@ -26,6 +26,7 @@ class Impuls:
 
     name = NAME
     result_bytes = 6291456
+    services: tuple[str, ...] = ()
 
     def __init__(self, kernel: Kernel, *, network: bool = False, executions_kept: int = 1000) -> None:
         """network: whether functions get one (public addresses only)."""

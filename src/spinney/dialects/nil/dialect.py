@@ -22,6 +22,7 @@ class Nil:
 
     name = NAME
     result_bytes = RESULT_MAX_BYTES
+    services: tuple[str, ...] = ()
     retention = Retention(None, begun=True)
 
     def __init__(self, kernel: Kernel) -> None:
