@@ -9,6 +9,7 @@ import ipaddress
 import os
 import secrets
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from spinney.config import Settings
 from spinney.core.background import Background, Run
 from spinney.core.budget import Budget
 from spinney.core.builds import Builds
+from spinney.core.entries import Entries
 from spinney.core.functions import Functions
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
@@ -30,6 +32,7 @@ from spinney.core.pool import Pool, PoolLimits
 from spinney.core.record import Records, Retention
 from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
+from spinney.core.services.host import HostServices, grant, make_services
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
 from spinney.core.workshop import Workshop
@@ -100,6 +103,7 @@ class App:
             modules={"wasm": AssemblyScriptCompiler().check},  # they are called as AssemblyScript's are
             **settings.builds.model_dump(),
         )
+        self._entries = Entries(store.entries)
         self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan)
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
@@ -112,6 +116,7 @@ class App:
             index=index,
             functions=self._functions,
             builds=self._builds,
+            entries=self._entries,
             invoker=Invoker(self._pool, self._records, self.runtimes, services),
             records=self._records,
             background=self._background,
@@ -131,9 +136,16 @@ class App:
             plans[dialect.name] = Plan(dialect.schedule, dialect.run_scheduled)
             retention[dialect.name] = dialect.retention
             self.front.mount(dialect, root=settings.root == dialect.name)
+        services.update(self._granted())
         self._kinds: dict[tuple[str, Rights], Kind] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._drained_at: float | None = None
+
+    def _granted(self) -> dict[str, Callable[[Target], Services]]:
+        """What the host does for functions, for those dialects whose functions may ask for it."""
+        offered = make_services(self._entries)
+        dialects = self._dialects.values()
+        return {each.name: partial(HostServices, grant(offered, each.services)) for each in dialects if each.services}
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
@@ -205,6 +217,7 @@ class App:
         await self._workshop.close()
         await self._stems.close()
         await self.driver.close()
+        await self._entries.close()
         await self._tokens.close()
         with contextlib.suppress(Error):
             await self._journal.close()
@@ -219,6 +232,8 @@ class App:
     def _follow(self, function_id: str) -> None:
         self._schedules.follow(function_id)
         self._builds.follow(function_id)
+        if self._index.get_function(function_id) is None:
+            self._entries.forget_function(function_id)
 
     # -- what the pool asks --------------------------------------------------------------------------------------------
 
