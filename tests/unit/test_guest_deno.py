@@ -816,6 +816,22 @@ def test_a_guest_ends_with_its_channel() -> None:
         assert guest.process.hang_up() == 0
 
 
+def test_what_stands_behind_a_call_stays_unread() -> None:
+    with loaded("export default () => { console.log('begun'); for (;;); }") as guest:
+        assert guest.process.unread_behind(Call("id", b"{}", 10.0), 10.0) > 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["Promise.reject(new Error('late'))", "Deno.exit(1)", "setInterval(() => 0, 1); Deno.listen({ port: 0 }).accept(); return 1"],
+)
+def test_nothing_is_run_behind_an_answer_that_makes_it_unfit(end: str) -> None:
+    with loaded(f"export default () => {{ {end}; return {NEVER} }}") as guest:
+        assert not guest.call().reusable
+        assert guest.process.unread_behind_the_end(Call("id", b"{}", 10.0)) > 0
+        assert guest.process.hang_up() == 0
+
+
 # -- the launch --------------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,7 @@ function finish() {
   refTimer(keepAlive);
   running = null;
   channel.sendResult(call.number, call.outcome, call.meta, call.body);
+  if (call.outcome >= outcomes.UNUSABLE && !channel.mute) channel.park();
   next();
 }
 
@@ -80,8 +81,7 @@ function finish() {
 function failRunning(message) {
   if (running === null) return;
   channel.sendResult(running.number, outcomes.FAILED | outcomes.UNUSABLE, '', message);
-  running = null;
-  for (;;) channel.receive();
+  channel.park();
 }
 
 function settleWith(call, reply) {
