@@ -1,6 +1,6 @@
 """The nouns, as data. No behaviour beyond what a value can say about itself; docs/GLOSSARY.md defines each word.
 
-Times are seconds since the epoch (float, UTC), ids are lower-case UUIDs, sizes carry their unit in the name.
+Times are seconds since the epoch (float, UTC), sizes carry their unit in the name.
 """
 
 from __future__ import annotations
@@ -36,8 +36,19 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: float | None = None
 
 
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A login of the one who has the admin key. ``id`` is a digest of the secret that the browser has, which is not kept."""
+
+    id: str
+    created_at: float
+    expires_at: float
+
+
 class Function(msgspec.Struct, frozen=True, kw_only=True):
-    """A name in one account and dialect that points to its current Version. ``settings`` holds what only its dialect reads."""
+    """A name in one account and dialect that points to its current Version. ``settings`` holds what only its dialect reads.
+
+    ``last_number`` is that of the newest version it ever had: numbers do not come back.
+    """
 
     id: str
     account_id: str
@@ -48,10 +59,11 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: float
     description: str = ""
     settings: Mapping[str, Any] = {}
+    last_number: int = 1
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """Immutable code and configuration of a Function; ``number`` counts up from 1."""
+    """Immutable code and configuration of a Function; ``number`` counts up from 1. ``id`` names function and number."""
 
     id: str
     function_id: str

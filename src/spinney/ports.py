@@ -372,7 +372,7 @@ class Store(Protocol):
         """
 
     async def delete(self, kind: type[msgspec.Struct], id: str) -> bool:
-        """Also removes what belongs to it (a function's versions and executions). False when it was not there."""
+        """Also removes what belongs to it (a function's versions and executions, a version's build). False when it was not there."""
 
     def write_executions(self, batch: Sequence[bytes]) -> None:
         """Insert executions from their JSON texts (``msgspec.json.encode(execution)``). Blocking: for the writer thread.
@@ -381,8 +381,12 @@ class Store(Protocol):
         Raises Unavailable, and then wrote none.
         """
 
-    async def prune_executions(self, function_id: str, keep: int, older_than: float | None = None) -> int:
-        """Drop all finished executions of a function but the newest ``keep``, and those that started before ``older_than``."""
+    async def prune_executions(
+        self, function_id: str, keep: int | None = None, older_than: float | None = None, version_id: str | None = None
+    ) -> int:
+        """Drop finished executions of a function: all but the newest ``keep``, those that started before ``older_than``, and those of
+        a version.
+        """
 
     async def find_executions(
         self,
@@ -392,8 +396,11 @@ class Store(Protocol):
         limit: int = 50,
         offset: int = 0,
         heads: bool = False,
+        inputs: bool = False,
     ) -> list[Execution]:
-        """Those of the functions together, newest first; ``heads`` are without input, output, headers and logs."""
+        """Those of the functions together, newest first; ``heads`` are without output, headers and logs, and input unless asked
+        for by ``inputs``.
+        """
 
     async def sweep(self) -> int:
         """Drop executions whose function is gone (written after its end, or left by a crash); the count. May be repeated."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from spinney.core.ids import version_id
 from spinney.core.index import Index, Target
-from spinney.errors import NotFound
+from spinney.errors import Conflict, NotFound
 from spinney.model import Function, Version
 from spinney.ports import Clock, Store
 
@@ -18,6 +19,8 @@ HEAVY = ("source", "environment")
 """Fields of a version that stay in the store until a sandbox or a reader needs them."""
 
 LOAD_CHUNK = 500
+NUMBERS_END = 1 << 31
+NO_VERSION = "the version is not there"
 
 
 def _nothing(function: Function, version: Version) -> Sequence[msgspec.Struct]:
@@ -27,8 +30,9 @@ def _nothing(function: Function, version: Version) -> Sequence[msgspec.Struct]:
 class Functions:
     """The one place that writes functions and versions.
 
-    ``retire`` is told of every version that no new call may use, ``changed`` of every function that was made, changed or removed,
-    by id and once the index says so. What ``plan`` gives for a new version is stored in the same transaction.
+    ``retire`` is told of every version that no new call may use, ``revive`` of one that is used again, ``changed`` of every
+    function that was made, changed or removed, by id and once the index says so. What ``plan`` gives for a new version is stored
+    in the same transaction.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Functions:
         retire: Callable[[str], None],
         changed: Callable[[str], None],
         plan: Callable[[Function, Version], Sequence[msgspec.Struct]] = _nothing,
+        revive: Callable[[str], None] = lambda id: None,
     ) -> None:
         self._store = store
         self._index = index
@@ -46,6 +51,7 @@ class Functions:
         self._retire = retire
         self._changed = changed
         self._plan = plan
+        self._revive = revive
         self._writing = asyncio.Lock()
         self._last_time = 0.0
 
@@ -67,28 +73,29 @@ class Functions:
         version: Mapping[str, Any],
         description: str = "",
         settings: Mapping[str, Any] | None = None,
+        id: str | None = None,
     ) -> tuple[Function, Version]:
         """Store a new function with version 1; ``version`` holds the fields of Version that the caller decides.
 
-        Without a ``name`` it goes by its id.
+        Without a ``name`` it goes by its id, which is a UUID unless the caller gives another.
 
         Raises Conflict when the name is taken in this account and dialect, Unavailable.
         """
         async with self._writing:
             now = self._now()
-            function_id, version_id = str(uuid.uuid4()), str(uuid.uuid4())
+            function_id = str(uuid.uuid4()) if id is None else id
             function = Function(
                 id=function_id,
                 account_id=account_id,
                 dialect=dialect,
                 name=function_id if name is None else name,
-                version_id=version_id,
+                version_id=version_id(function_id, 1),
                 created_at=now,
                 updated_at=now,
                 description=description,
                 settings=settings or {},
             )
-            first = Version(id=version_id, function_id=function_id, number=1, created_at=now, **version)
+            first = Version(id=function.version_id, function_id=function_id, number=1, created_at=now, **version)
             await self._store.insert(function, first, *self._plan(function, first))
             self._index.put(_target(function, first))
             self._changed(function_id)
@@ -126,8 +133,8 @@ class Functions:
     ) -> tuple[Function, Version]:
         """Make a new version from the current one and the fields in ``version``; the next call uses it.
 
-        ``version_settings`` are put over those of the current version, key by key: of two updates at once none is lost.
-        if_changed: keep the current version when it is the same already.
+        ``settings``, and ``version_settings`` of the version, are put over the current ones, key by key: of two updates at once
+        none is lost. if_changed: keep the current version when it is the same already.
         Raises NotFound, Unavailable.
         """
         async with self._writing:
@@ -138,13 +145,15 @@ class Functions:
             current = await self.version(target)
             wanted = msgspec.structs.replace(current, settings={**current.settings, **(version_settings or {})}, **version)
             keep = if_changed and wanted == current
-            successor = current if keep else _succeed(wanted, now)
+            last_number = target.function.last_number
+            successor = current if keep else _succeed(wanted, last_number + 1, now)
             function = msgspec.structs.replace(
                 target.function,
                 version_id=successor.id,
                 updated_at=now,
                 description=target.function.description if description is None else description,
-                settings=target.function.settings if settings is None else settings,
+                settings={**target.function.settings, **(settings or {})},
+                last_number=last_number if keep else successor.number,
             )
             await self._store.replace(function, insert=[] if keep else [successor, *self._plan(function, successor)])
             self._index.put(_target(function, successor))
@@ -152,6 +161,52 @@ class Functions:
                 self._retire(current.id)
             self._changed(function_id)
             return function, successor
+
+    # -- versions ------------------------------------------------------------------------------------------------------
+
+    async def versions(self, function_id: str, *, limit: int | None = None, offset: int = 0) -> tuple[list[Version], int]:
+        """A function's versions, newest first, and how many there are. Raises Unavailable."""
+        found = await self._store.find(Version, order="-number", limit=limit, offset=offset, function_id=function_id)
+        return found, await self._store.count(Version, function_id=function_id)
+
+    async def numbered(self, function_id: str, number: int) -> Version:
+        """One of a function's versions. Raises NotFound, Unavailable."""
+        version = await self._store.get(Version, version_id(function_id, number))
+        if version is None:  # an earlier program gave it another id
+            found = await self._store.find(Version, function_id=function_id, number=number) if abs(number) < NUMBERS_END else []
+            if not found:
+                raise NotFound(NO_VERSION)
+            version = found[0]
+        return version
+
+    async def activate(self, function_id: str, id: str) -> None:
+        """Make a version (by its id) the current one, from the next call on. Raises NotFound, Unavailable."""
+        async with self._writing:
+            target, version = await self._version_of(function_id, id)
+            if id == target.id:
+                return
+            function = msgspec.structs.replace(target.function, version_id=id, updated_at=self._now())
+            await self._store.replace(function)
+            self._revive(id)
+            self._index.put(_target(function, version))
+            self._retire(target.id)
+            self._changed(function_id)
+
+    async def delete_version(self, function_id: str, id: str) -> None:
+        """Remove a version that is not the current one; its number will not come back. Raises NotFound, Conflict, Unavailable."""
+        async with self._writing:
+            target, _ = await self._version_of(function_id, id)
+            if id == target.id:
+                raise Conflict("the current version cannot be deleted")
+            await self._store.delete(Version, id)
+            self._retire(id)
+
+    async def _version_of(self, function_id: str, id: str) -> tuple[Target, Version]:
+        target = self._index.get_function(function_id)
+        version = await self._store.get(Version, id)
+        if target is None or version is None or version.function_id != function_id:
+            raise NotFound(NO_VERSION)
+        return target, version
 
     async def delete(self, target: Target) -> None:
         """Remove a function, its versions and its history. Raises NotFound when another was faster."""
@@ -169,8 +224,8 @@ class Functions:
         return self._last_time
 
 
-def _succeed(version: Version, now: float) -> Version:
-    return msgspec.structs.replace(version, id=str(uuid.uuid4()), number=version.number + 1, created_at=now)
+def _succeed(version: Version, number: int, now: float) -> Version:
+    return msgspec.structs.replace(version, id=version_id(version.function_id, number), number=number, created_at=now)
 
 
 def _target(function: Function, version: Version) -> Target:

@@ -7,6 +7,7 @@ The library's own memory storage goes by the wall clock, and scans all keys a hu
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple
 
@@ -137,12 +138,19 @@ class RateLimits:
         The window begins with the first request after the last window's end. Nothing is awaited, so that many connections
         cannot get past the limit together.
         """
+        return self._judge(group, limit, key, window_s, self._limiter.hit)
+
+    def look(self, group: str, limit: int, key: str, window_s: int = MINUTE_S) -> Quota:
+        """What ``hit`` would say, without counting: for what only counts when it fails."""
+        return self._judge(group, limit, key, window_s, self._limiter.test)
+
+    def _judge(self, group: str, limit: int, key: str, window_s: int, judge: Callable[[RateLimitItem, str], bool]) -> Quota:
         if self._off or limit == 0:
             return UNLIMITED
         item = self._items.get((group, limit, window_s))
         if item is None:
             item = self._items[group, limit, window_s] = RateLimitItemPerSecond(limit, window_s, namespace=group)
-        allowed = self._limiter.hit(item, key)
+        allowed = judge(item, key)
         ends_at, remaining = self._limiter.get_window_stats(item, key)
         now = self._clock.monotonic()
         ahead = self._clock.now() - now

@@ -410,6 +410,12 @@ class Pool:
             self._close(line.idle.popleft())
         self._forget(line)
 
+    def revive(self, version_id: str) -> None:
+        """Calls will use this version again."""
+        line = self._lines.get(version_id)
+        if line is not None:
+            line.retired = False
+
     def _forget(self, line: Line) -> None:
         if not line.live and not line.waiting:
             self._lines.pop(line.target.id, None)

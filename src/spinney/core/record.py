@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from spinney.core.ids import execution_time
 from spinney.core.index import Index, Target
 from spinney.errors import Unavailable
-from spinney.model import Call, Execution, Status
+from spinney.model import Call, Execution, Function, Status
 from spinney.ports import Journal, Store
 
 log = structlog.get_logger("spinney.record")
@@ -31,16 +30,16 @@ INTERRUPTED = "interrupted by server restart"
 
 
 class Retention(NamedTuple):
-    """How much of a function's history is kept: so many finished executions (None: all), and none older.
+    """How much of a function's history is kept: so many finished executions (None: all), and none older than ``age_s`` tells.
 
     ``interrupted``: whether calls that a crash of the server cut off are part of it, as failed.
-    ``begun``: whether calls are part of it, with their input, before their code begins; they stand where they were asked for.
+    ``begun``: completes the record of a call whose code begins. With it calls are part of the history before that.
     """
 
     newest: int | None
-    age_s: float | None = None
+    age_s: Callable[[Function], float] | None = None
     interrupted: bool = True
-    begun: bool = False
+    begun: Callable[[Call, Execution], None] | None = None
 
 
 KEEP_ALL = Retention(None)
@@ -127,8 +126,9 @@ class Records:
         limit: int = 50,
         offset: int = 0,
         heads: bool = False,
+        inputs: bool = False,
     ) -> list[Execution]:
-        """The executions of functions, newest first, the running ones among them; ``heads`` are without texts."""
+        """The executions of functions, newest first, the running ones among them; ``heads`` are without texts, but for inputs."""
         running = {
             run.call.id: self._running(run)
             for run in self.running.values()
@@ -143,6 +143,7 @@ class Records:
             limit=limit + offset if shown else limit,
             offset=0 if shown else offset,
             heads=heads,
+            inputs=inputs,
         )
         if not running:
             return rows
@@ -160,10 +161,20 @@ class Records:
             started_at=run.started_at,
             tier=self.tier,
         )
-        if self._retention_of(run.target).begun:
-            execution.started_at, execution.begun_at = execution_time(run.call.id), run.started_at
-            execution.input = run.call.body.decode()
+        begun = self._retention_of(run.target).begun
+        if begun is not None:
+            begun(run.call, execution)
         return execution
+
+    async def count(self, function_id: str) -> int:
+        """How many executions of a function there are; running ones count when its history has them."""
+        await self._journal.flush()
+        return await self._store.count(Execution, function_id=function_id)
+
+    async def forget_version(self, function_id: str, version_id: str) -> None:
+        """Drop the finished executions of a version that is gone. Raises Unavailable."""
+        await self._journal.flush()
+        await self._store.prune_executions(function_id, version_id=version_id)
 
     # -- asynchronous work ---------------------------------------------------------------------------------------------
 
@@ -222,7 +233,6 @@ class Records:
     async def _prune(self, function_id: str) -> None:
         self._unpruned.pop(function_id, None)
         target = self._index.get_function(function_id)
-        retention = self._retention_of(target) if target else KEEP_ALL
-        if retention.newest is not None:
-            oldest = None if retention.age_s is None else time() - retention.age_s
-            await self._store.prune_executions(function_id, retention.newest, oldest)
+        if target is not None:
+            newest, age_s, *_ = self._retention_of(target)
+            await self._store.prune_executions(function_id, newest, time() - age_s(target.function) if age_s else None)

@@ -1,6 +1,6 @@
 """Functions that fire by themselves: one scheduler for every dialect.
 
-The rules. A function fires at the times of its cron text (UTC) while it has one. A time that finds as many of the function's
+The rules. A function fires at the times of its cron text while it has one. A time that finds as many of the function's
 scheduled runs unfinished as its dialect allows, which is one, is left out. Times that pass while the server is down,
 suspended or too late to look are not made up. When the wall clock is set, nothing fires for what it jumped over, and nothing
 fires twice for what it repeats (three hours at most: a clock that is set back by more was wrong before, and is believed now).
@@ -42,11 +42,13 @@ class Plan(NamedTuple):
     """What a dialect says about schedules."""
 
     schedule: Callable[[Target], str | None]
-    """The cron text (one that ``check_schedule`` accepts) of a function that shall fire; None for others."""
+    """The cron text (one that ``next_time`` understands) of a function that shall fire; None for others."""
     run: Callable[[Target, float], Awaitable[None]]
     """Run and record a function that was due at a time (Unix seconds); waits for room as long as it takes."""
     unfinished_max: int = 1
     """How many scheduled runs of one function may be unfinished at a time."""
+    next_time: Callable[[str, float], float | None] = next_time
+    """What its texts mean, as ``core.cron.next_time``: by its own grammar, and in the time zone of its own."""
 
 
 class _Entry:
@@ -109,7 +111,7 @@ class Schedules:
 
     def _push(self, entry: _Entry, after: float) -> None:
         try:
-            due = next_time(entry.text, after)
+            due = entry.plan.next_time(entry.text, after)
         except Invalid as error:  # kept by a server whose rules were others
             log.warning("a schedule cannot be read", function=entry.function_id, reason=error.message)
             return

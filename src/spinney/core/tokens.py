@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from spinney.core.ids import new_short_id
 from spinney.errors import Conflict, Error, Invalid, NotFound
 from spinney.model import DEFAULT_ACCOUNT, Account, Token
 from spinney.ports import Clock, Store
@@ -38,6 +39,8 @@ class Caller(msgspec.Struct, frozen=True):
     admin: bool = False
     scopes: tuple[str, ...] = ()
 
+
+_replace = msgspec.structs.replace
 
 ANONYMOUS = Caller(DEFAULT_ACCOUNT)
 ADMIN = Caller(DEFAULT_ACCOUNT, admin=True)
@@ -67,15 +70,7 @@ class TokenBook:
         owner = await self._account(account)
         secret = PREFIX + secrets.token_urlsafe(32)
         now = self._clock.now()
-        token = Token(
-            id=str(uuid.uuid4()),
-            account_id=owner.id,
-            name=name,
-            digest=digest(secret),
-            created_at=now,
-            scopes=tuple(scopes),
-            expires_at=None if lifetime_s is None else now + lifetime_s,
-        )
+        token = _make_token(owner.id, name, secret, now, scopes, None if lifetime_s is None else now + lifetime_s)
         await self._store.insert(token)
         return token, secret
 
@@ -108,9 +103,23 @@ class TokenBook:
             raise NotFound(f"no token '{token}'")
         if len(fitting) > 1:
             raise Invalid(f"'{token}' names {len(fitting)} tokens; use the id", "token")
-        revoked = msgspec.structs.replace(fitting[0], revoked_at=self._clock.now())
+        revoked = _replace(fitting[0], revoked_at=self._clock.now())
         await self._store.replace(revoked)
         return revoked
+
+
+def _make_token(
+    account_id: str, name: str, secret: str, now: float, scopes: Sequence[str], expires_at: float | None = None
+) -> Token:
+    return Token(
+        id=new_short_id(),
+        account_id=account_id,
+        name=name,
+        digest=digest(secret),
+        created_at=now,
+        scopes=tuple(scopes),
+        expires_at=expires_at,
+    )
 
 
 class Tokens:
@@ -132,13 +141,16 @@ class Tokens:
         """The caller who owns this secret; None when it is unknown, expired or revoked."""
         token = self._by_digest.get(digest(secret))
         if token is None:
-            known = hmac.compare_digest(secret.encode("utf-8", "surrogateescape"), self._admin_key)
-            return ADMIN if known else None
+            return ADMIN if self.is_admin_key(secret) else None
         now = self._clock.now()
         if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
             return None
         self._used[token.id] = now
         return Caller(token.account_id, token.id, scopes=token.scopes)
+
+    def is_admin_key(self, secret: str) -> bool:
+        """In a time that does not tell how much of it is right."""
+        return hmac.compare_digest(secret.encode("utf-8", "surrogateescape"), self._admin_key)
 
     async def authenticate_late(self, secret: str) -> Caller | None:
         """As ``authenticate``, for a secret that it did not know: another process may have made the token a moment ago."""
@@ -147,6 +159,29 @@ class Tokens:
         except Error as error:
             log.warning("tokens could not be read", reason=error.message)
         return self.authenticate(secret)
+
+    async def create(self, caller: Caller, name: str) -> tuple[Token, str]:
+        """A token with its maker's account and scopes, known from now on, and its secret in hex. Raises Unavailable."""
+        secret = secrets.token_hex(32)
+        token = _make_token(caller.account_id, name, secret, self._clock.now(), caller.scopes)
+        await self._store.insert(token)
+        self._by_digest[token.digest] = token
+        return token, secret
+
+    async def find(self, account_id: str) -> list[Token]:
+        """All tokens of an account, revoked ones too, newest first. Raises Unavailable."""
+        found = await self._store.find(Token, order="-created_at", account_id=account_id)
+        return [_replace(token, last_used_at=self._used.get(token.id, token.last_used_at)) for token in found]
+
+    async def revoke(self, account_id: str, id: str) -> None:
+        """Make a token of an account useless, from now on. Raises NotFound, Unavailable."""
+        token = await self._store.get(Token, id)
+        if token is None or token.account_id != account_id:
+            raise NotFound(f"no token '{id}'")
+        if token.revoked_at is None:
+            revoked = _replace(token, revoked_at=self._clock.now())
+            await self._store.replace(revoked)
+            self._by_digest[token.digest] = revoked
 
     async def refuse(self, address: str) -> None:
         """Note a wrong token from this address, and let it wait when there were many. Right tokens never wait."""

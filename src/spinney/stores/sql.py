@@ -21,6 +21,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     make_url,
     or_,
     select,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 )
 
 from spinney.errors import Error, NotFound, Unavailable
-from spinney.model import Account, Execution, Function, Token
+from spinney.model import Account, Build, Execution, Function, Token, Version
 from spinney.ports import EntryStore
 from spinney.stores import migrations
 from spinney.stores.engine import create_private, make_engine, safe_errors, write_batch
@@ -49,6 +50,14 @@ TERMS = 100
 """Functions of one statement that looks at the newest executions of many; SQLite takes 500."""
 HEAVY = ("input", "output", "headers", "logs")
 """What lists of executions leave out."""
+ROWS = 50
+"""Executions read at a time."""
+
+VERSION_IN_RECORD = {
+    "sqlite": "json_extract(executions.record, '$.version_id')",
+    "postgresql": "executions.record::json->>'version_id'",
+}
+"""Asked for rarely: it has no column."""
 
 # Jumps from one function id to the next in the index, so that it costs a look-up per function and not per execution.
 _ORPHANS = text("""
@@ -73,6 +82,7 @@ class SqlStore:
         # SQLite has one writer at a time, and who waits for it polls, ever more slowly. A lock wakes at once.
         sqlite = make_url(url).get_backend_name() == "sqlite"
         self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
+        self._version_column: ColumnElement[str] = literal_column(VERSION_IN_RECORD["sqlite" if sqlite else "postgresql"])
         self._forgetting: set[asyncio.Task[object]] = set()
         self.entries: EntryStore = SqlEntries(self._read, self._write)
 
@@ -161,6 +171,8 @@ class SqlStore:
             gone = connection.execute(delete(table).where(table.c.id == id)).rowcount > 0
             for other in OF_EXECUTIONS if kind is Execution else ():
                 connection.execute(delete(other).where(other.c.execution_id == id))
+            if kind is Version:
+                connection.execute(delete(TABLES[Build]).where(TABLES[Build].c.id == id))
             _count_generation(connection, [kind] if gone else [])
             return gone
 
@@ -205,39 +217,47 @@ class SqlStore:
         limit: int = 50,
         offset: int = 0,
         heads: bool = False,
+        inputs: bool = False,
     ) -> list[Execution]:
         """Newest first, of all the functions together; of those that started together the later inserted first.
 
-        heads: without input, output, headers and logs.
+        heads: without output, headers, logs, and without input unless ``inputs``.
         """
         conditions: list[ColumnElement[bool]] = []
         if status:
             conditions.append(executions.c.status.in_([str(value) for value in status]))
         if trigger is not None:
             conditions.append(executions.c.trigger == trigger)
-        without = HEAVY if heads else ()
+        without = HEAVY[inputs:] if heads else ()
 
         def work(connection: Connection) -> list[Execution]:
             if len(function_ids) == 1:
                 query = _newest(select(executions.c.record), function_ids[0], conditions).limit(limit).offset(offset)
-                return [from_row(Execution, row, without) for row in connection.execute(query)]
+                rows = connection.execution_options(yield_per=ROWS).execute(query)  # each may have megabytes that are not kept
+                return [from_row(Execution, row, without) for row in rows]
             keys = _newest_of_all(connection, function_ids, conditions, limit + offset)[offset:]
             return [from_row(Execution, row, without) for row in _records(connection, [key.seq for key in keys])]
 
         return await self._read(work)
 
-    async def prune_executions(self, function_id: str, keep: int, older_than: float | None = None) -> int:
-        """Drop all finished executions of a function but the newest ``keep``, and those that started before ``older_than``.
+    async def prune_executions(
+        self, function_id: str, keep: int | None = None, older_than: float | None = None, version_id: str | None = None
+    ) -> int:
+        """Drop finished executions: all but the newest ``keep``, those from before ``older_than``, and those of a version.
 
         In short transactions, between which others get their turn. The count of those dropped.
         """
-        old = await self._read(lambda connection: _beyond(connection, function_id, keep))
+        superfluous: list[ColumnElement[bool]] = []
+        if keep is not None:
+            superfluous += await self._read(lambda connection: _beyond(connection, function_id, keep))
         if older_than is not None:
-            too_old = executions.c.started_at < older_than
-            old = too_old if old is None else or_(old, too_old)
-        if old is None:
+            superfluous.append(executions.c.started_at < older_than)
+        if version_id is not None:
+            superfluous.append(self._version_column == version_id)
+        if not superfluous:
             return 0
-        return await self._delete_all(_finished(function_id).where(old).order_by(executions.c.started_at).limit(CHUNK))
+        chunk = _finished(function_id).where(or_(*superfluous)).order_by(executions.c.started_at).limit(CHUNK)
+        return await self._delete_all(chunk)
 
     async def sweep(self) -> int:
         """Drop executions whose function is gone: written after its end, or left by a crash. The count. May be repeated."""
@@ -345,14 +365,14 @@ def _finished(function_id: str) -> Select[tuple[int]]:
     return select(executions.c.seq).where(executions.c.function_id == function_id, executions.c.status.not_in(UNFINISHED))
 
 
-def _beyond(connection: Connection, function_id: str, keep: int) -> Any:
-    """The condition that holds for all finished executions but the newest ``keep``; None when there are no more than that."""
+def _beyond(connection: Connection, function_id: str, keep: int) -> list[ColumnElement[bool]]:
+    """The condition that holds for all finished executions but the newest ``keep``; none when there are no more than that."""
     started_at, seq = executions.c.started_at, executions.c.seq
     newest_first = _finished(function_id).order_by(started_at.desc(), seq.desc())
     first = connection.execute(newest_first.add_columns(started_at).limit(1).offset(keep)).first()
     if first is None:
-        return None
-    return or_(started_at < first.started_at, and_(started_at == first.started_at, seq <= first.seq))
+        return []
+    return [or_(started_at < first.started_at, and_(started_at == first.started_at, seq <= first.seq))]
 
 
 def _delete_history(connection: Connection, function_id: str) -> int:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from spinney.model import Account, AIRequest, Build, EmailRequest, Execution, Function, Status, Token, Version
+from spinney.model import Account, AIRequest, Build, EmailRequest, Execution, Function, Session, Status, Token, Version
 
 metadata = MetaData(
     naming_convention={
@@ -109,6 +109,8 @@ tokens = Table(
     _time("last_used_at", nullable=True),
 )
 
+sessions = Table("sessions", metadata, _seq(), _id(), _time("created_at"), _time("expires_at"))
+
 functions = Table(
     "functions",
     metadata,
@@ -122,6 +124,7 @@ functions = Table(
     _time("updated_at"),
     _exact("description"),
     _json("settings"),
+    Column("last_number", Integer, nullable=False, server_default="1"),
     UniqueConstraint("account_id", "dialect", "name"),
 )
 
@@ -235,6 +238,7 @@ meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("v
 TABLES: dict[type, Table] = {
     Account: accounts,
     Token: tokens,
+    Session: sessions,
     Function: functions,
     Version: versions,
     Build: builds,

@@ -27,7 +27,7 @@ class Fluxbase:
     name = NAME
     result_bytes = RESULT_MAX_BYTES
     services: tuple[str, ...] = ()
-    retention = Retention(KEPT_NEWEST, KEPT_S, interrupted=False)
+    retention = Retention(KEPT_NEWEST, lambda function: KEPT_S, interrupted=False)
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spinney.core.kernel import Kernel, Retention, Target
 from spinney.dialects.nil.access import NAME
 from spinney.dialects.nil.hot import HotExecute, HotHealth
-from spinney.dialects.nil.invoke import RESULT_MAX_BYTES, Invoke
+from spinney.dialects.nil.invoke import RESULT_MAX_BYTES, Invoke, begin_record
 from spinney.dialects.nil.routes import EXECUTE, HEALTH, RUNTIME, make_routes
 from spinney.dialects.nil.wire import error_body, sentence
 from spinney.errors import Unsupported
@@ -23,7 +23,7 @@ class Nil:
     name = NAME
     result_bytes = RESULT_MAX_BYTES
     services: tuple[str, ...] = ()
-    retention = Retention(None, begun=True)
+    retention = Retention(None, begun=begin_record)
 
     def __init__(self, kernel: Kernel) -> None:
         self._invoke = Invoke(kernel)

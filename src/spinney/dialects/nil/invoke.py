@@ -100,6 +100,12 @@ class Invoke:
         )
 
 
+def begin_record(call: Call, execution: Execution) -> None:
+    """An execution stands in histories where it was asked for, with its input."""
+    execution.started_at, execution.begun_at = execution_time(call.id), execution.started_at
+    execution.input = call.body.decode()
+
+
 def make_call(id: str, text: bytes, target: Target) -> Call:
     return Call(id, text, target.version.timeout_s, grace_s=GRACE_S)
 

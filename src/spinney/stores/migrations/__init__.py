@@ -10,7 +10,7 @@ from sqlalchemy import inspect as inspect_schema
 from spinney.errors import Unavailable
 from spinney.stores.engine import lock_schema
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision, known without importing Alembic, which takes longer than the rest of ``open``. Revisions sort as text."""
 
 
