@@ -28,8 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     memory_mb: int = 192
     cpus: float = 1.0
-    cpu_weight: float = 1.0
-    """Its share of the processors when they are all busy, against the other sandboxes' 1."""
+    background: bool = False
+    """Work that must not be noticed: it gets a small share of the processors, and where there are several not all of them."""
     pids: int = 256
     tmp_mb: int = 256
     files: int = 4096

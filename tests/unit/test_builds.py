@@ -20,7 +20,7 @@ from spinney.core.workshop import Workshop
 from spinney.drivers.fake import Exit, FakeDriver, FakeSandbox, NeverDriver
 from spinney.errors import Error, NotFound, Unavailable
 from spinney.model import Build, BuildStatus, Call, Function, Outcome, Reply, Version
-from spinney.ports import Compiled, Driver, Launch, Limits, ModuleFacts, Prepared, SandboxSpec, Store
+from spinney.ports import Compiled, Driver, Launch, ModuleFacts, Prepared, SandboxSpec, Store
 from spinney.stores.blobs import FileBlobs
 
 pytestmark = pytest.mark.anyio
@@ -85,13 +85,12 @@ class ToyShop(FakeDriver):
         self.running = 0
         self.running_most = 0
         self.gate = asyncio.Event()
-        self.weights: set[float] = set()
-        self.outcomes: dict[str, Reply] = {}
+        self.in_background: set[bool] = set()
 
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         sandbox = await super().create(spec)
         assert isinstance(sandbox, FakeSandbox)
-        self.weights.add(spec.limits.cpu_weight)
+        self.in_background.add(spec.limits.background)
         assert not spec.rights.net
         return sandbox
 
@@ -231,9 +230,9 @@ async def test_versions_that_need_no_build_have_none(yard: Yard, store: Store) -
     assert await store.find(Build) == []
 
 
-async def test_compilers_weigh_little_and_have_no_network(yard: Yard, shop: ToyShop) -> None:
+async def test_compilers_work_in_the_background_and_have_no_network(yard: Yard, shop: ToyShop) -> None:
     await yard.end(await yard.create("f", "x"))
-    assert shop.weights == {module.WEIGHT}
+    assert shop.in_background == {True}
 
 
 # -- many --------------------------------------------------------------------------------------------------------------
@@ -529,4 +528,4 @@ async def _count(yard: Yard, idle: int) -> None:
 def test_limits_of_compilers_are_their_own() -> None:
     kind = module.compiler_kind(ToyCompiler(), "toy")
     assert kind.limits.memory_mb == 64
-    assert kind.limits.cpu_weight < Limits().cpu_weight
+    assert kind.limits.background

@@ -37,9 +37,6 @@ SWEEP_EVERY_S = 3600.0
 KEEP_UNUSED_S = 7 * 86400.0
 """What no current version needs stays for so long after its last use, for sources that come again."""
 
-WEIGHT = 0.1
-"""Of a compiler, for the processors, where a function's sandbox has 1: builds take what calls leave, and a little."""
-
 TIMED_OUT = f"Compilation timed out after {LIMIT_S:.0f} seconds"
 NO_MEMORY = "Compilation ran out of memory"
 
@@ -339,7 +336,7 @@ class Builds:
         return _Tools(compiler, compiler_kind(compiler, language), toolchain)
 
     def _tool_kind(self) -> Kind:
-        limits = Limits(memory_mb=TOOL_MEMORY_MB, cpu_weight=WEIGHT, result_bytes=EXECUTABLE_BYTES)
+        limits = Limits(memory_mb=TOOL_MEMORY_MB, background=True, result_bytes=EXECUTABLE_BYTES)
         return Kind(self._engine.launch_tool(), limits)
 
     def _executable_name(self, artifact: str) -> str:
@@ -348,7 +345,7 @@ class Builds:
 
 def compiler_kind(compiler: Compiler, language: str) -> Kind:
     """The sandboxes of a compiler. Raises Unsupported when it is not installed."""
-    limits = Limits(memory_mb=compiler.memory_mb, cpus=2.0, cpu_weight=WEIGHT, result_bytes=MODULE_BYTES)
+    limits = Limits(memory_mb=compiler.memory_mb, cpus=2.0, background=True, result_bytes=MODULE_BYTES)
     return Kind(compiler.launch(language), limits)
 
 

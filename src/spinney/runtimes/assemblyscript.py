@@ -28,8 +28,6 @@ FLAGS = (
     "--no-warnings",
     "--max-old-space-size=4096",  # the sandbox's limit decides, not V8's guess of the machine
 )
-LOWEST = ("/usr/bin/chrt", "--idle", "0")
-"""Runs a program when nobody else wants the processor."""
 
 IMPORTS = {
     ("env", "abort"): "(i32,i32,i32,i32)->()",

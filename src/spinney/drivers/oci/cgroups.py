@@ -22,6 +22,7 @@ CPU_WEIGHT_V1 = 512
 CPU_WEIGHT_V2 = 50
 """Half of a normal process's weight for all sandboxes together, so that the server answers while they are all busy."""
 
+BACKGROUND_SHARES = 102
 REMOVE_TIMEOUT_S = 5.0
 
 
@@ -124,7 +125,7 @@ def cpu_quota_us(limits: Limits) -> int:
 
 def cpu_shares(limits: Limits) -> int:
     """The sandbox's weight among its siblings, on the scale of version 1; the runtime translates it for version 2."""
-    return max(2, int(1024 * limits.cpu_weight))
+    return BACKGROUND_SHARES if limits.background else 1024
 
 
 def common_resources(limits: Limits) -> dict[str, Any]:
