@@ -33,6 +33,7 @@ from spinney.core.record import Records, Retention
 from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
 from spinney.core.services.host import HostServices, grant, make_services
+from spinney.core.services.ledger import Ledger
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
 from spinney.core.workshop import Workshop
@@ -40,6 +41,8 @@ from spinney.dialects.fluxbase import Fluxbase
 from spinney.dialects.impuls import Impuls
 from spinney.dialects.nil import Nil
 from spinney.drivers.oci import OciDriver, OciSettings
+from spinney.egress.policy import EgressPolicy
+from spinney.egress.web import HttpWeb
 from spinney.errors import Error, Invalid, Unsupported
 from spinney.http.address import join_port
 from spinney.http.exposition import exposition
@@ -81,13 +84,7 @@ class App:
         self._index = index = Index()
         self._journal = FileJournal(settings.data_dir / "journal", store.write_executions)
         self._budget = Budget(memory_budget(settings))
-        self._stems = Stems(
-            driver,
-            self._budget,
-            least=settings.pool.stems_min,
-            most=settings.pool.stems_max,
-            starts_parallel=max(1, settings.sandbox.starts_parallel // 2),
-        )
+        self._stems = _make_stems(settings, driver, self._budget)
         self._pool = Pool(driver, self._stems, self._budget, _pool_limits(settings), self._kind, self._load)
         plans: dict[str, Plan] = {}
         self._schedules = Schedules(clock, index, plans)
@@ -104,6 +101,7 @@ class App:
             **settings.builds.model_dump(),
         )
         self._entries = Entries(store.entries)
+        self._ledger = Ledger(store, clock)
         self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan)
         self._tokens = Tokens(store, clock, admin_key)
         retention: dict[str, Retention] = {}
@@ -117,6 +115,7 @@ class App:
             functions=self._functions,
             builds=self._builds,
             entries=self._entries,
+            ledger=self._ledger,
             invoker=Invoker(self._pool, self._records, self.runtimes, services),
             records=self._records,
             background=self._background,
@@ -136,6 +135,7 @@ class App:
             plans[dialect.name] = Plan(dialect.schedule, dialect.run_scheduled)
             retention[dialect.name] = dialect.retention
             self.front.mount(dialect, root=settings.root == dialect.name)
+        self._web = make_web(settings)
         services.update(self._granted())
         self._kinds: dict[tuple[str, Rights], Kind] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,7 +143,7 @@ class App:
 
     def _granted(self) -> dict[str, Callable[[Target], Services]]:
         """What the host does for functions, for those dialects whose functions may ask for it."""
-        offered = make_services(self._entries)
+        offered = make_services(self._entries, self._web, self._ledger)
         dialects = self._dialects.values()
         return {each.name: partial(HostServices, grant(offered, each.services)) for each in dialects if each.services}
 
@@ -217,7 +217,9 @@ class App:
         await self._workshop.close()
         await self._stems.close()
         await self.driver.close()
+        await self._web.close()
         await self._entries.close()
+        await self._ledger.flush()
         await self._tokens.close()
         with contextlib.suppress(Error):
             await self._journal.close()
@@ -313,6 +315,10 @@ def make_driver(settings: Settings) -> Driver:
     )
 
 
+def make_web(settings: Settings) -> HttpWeb:
+    return HttpWeb(EgressPolicy([str(network) for network in settings.egress_allow]))
+
+
 def make_store(settings: Settings) -> SqlStore:
     return SqlStore(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / 'spinney.db'}")
 
@@ -377,6 +383,16 @@ def memory_budget(settings: Settings) -> int:
     if settings.sandbox.memory_budget_mb:
         return settings.sandbox.memory_budget_mb << 20
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+
+
+def _make_stems(settings: Settings, driver: Driver, budget: Budget) -> Stems:
+    return Stems(
+        driver,
+        budget,
+        least=settings.pool.stems_min,
+        most=settings.pool.stems_max,
+        starts_parallel=max(1, settings.sandbox.starts_parallel // 2),
+    )
 
 
 def _pool_limits(settings: Settings) -> PoolLimits:

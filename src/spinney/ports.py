@@ -414,6 +414,39 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class WebRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP request to be made for a function. ``query`` is added to the URL's own; ``redirects`` are followed at most;
+    a response's body may have ``limit_bytes``.
+    """
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]] = ()
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+    timeout_s: float = 30.0
+    redirects: int = 10
+    limit_bytes: int = 10 << 20
+
+
+class WebResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back, from ``url`` in the end."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    url: str
+
+
+class Web(Protocol):
+    """Other people's servers, within the policy of where functions may go."""
+
+    async def fetch(self, request: WebRequest) -> WebResponse:
+        """One response, of any status. Raises Invalid, Denied, Timeout or Unavailable with a message for the function's user."""
+
+    async def close(self) -> None: ...
+
+
 class Scope(NamedTuple):
     """Whose entries: a function's own (``kv``), its variables (``environment``), or all of an account's (``account_kv``)."""
 

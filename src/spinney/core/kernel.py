@@ -9,12 +9,16 @@ from spinney.core.builds import Builds
 from spinney.core.cron import check_schedule, next_time
 from spinney.core.entries import Entries
 from spinney.core.functions import Functions
-from spinney.core.ids import execution_time, new_execution_id
+from spinney.core.ids import execution_time, new_execution_id, new_short_id
 from spinney.core.index import Index, Target
 from spinney.core.invoke import Invoker
 from spinney.core.limits import Quota, RateLimits
+from spinney.core.masking import REDACTED, mask_json
 from spinney.core.metrics import BUCKETS_S, Metrics
 from spinney.core.record import INTERRUPTED, Records, Retention, cut_text
+from spinney.core.services.ledger import Ledger
+from spinney.core.sessions import LIFETIME_S as SESSION_S
+from spinney.core.sessions import Sessions
 from spinney.core.tokens import ANONYMOUS, Caller, Tokens
 from spinney.ports import Clock, Runtime, Scope
 
@@ -22,7 +26,10 @@ __all__ = [
     "ANONYMOUS",
     "BUCKETS_S",
     "INTERRUPTED",
+    "REDACTED",
+    "SESSION_S",
     "Caller",
+    "Clock",
     "Kernel",
     "Metrics",
     "Quota",
@@ -33,7 +40,9 @@ __all__ = [
     "check_schedule",
     "cut_text",
     "execution_time",
+    "mask_json",
     "new_execution_id",
+    "new_short_id",
     "next_time",
 ]
 
@@ -49,10 +58,12 @@ class Kernel:
         functions: Functions,
         builds: Builds,
         entries: Entries,
+        ledger: Ledger,
         invoker: Invoker,
         records: Records,
         background: Background,
         tokens: Tokens,
+        sessions: Sessions,
         limits: RateLimits,
         metrics: Metrics,
         runtimes: Mapping[str, Runtime],
@@ -64,10 +75,12 @@ class Kernel:
         self.functions = functions
         self.builds = builds
         self.entries = entries
+        self.ledger = ledger
         self.invoker = invoker
         self.records = records
         self.background = background
         self.tokens = tokens
+        self.sessions = sessions
         self.limits = limits
         self.metrics = metrics
         self.runtimes = runtimes

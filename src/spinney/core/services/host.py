@@ -6,11 +6,16 @@ from collections.abc import Awaitable, Collection, Mapping
 
 from spinney.core.entries import Entries
 from spinney.core.index import Target
+from spinney.core.services.ai import AI
 from spinney.core.services.asker import Asker, Service
+from spinney.core.services.email import Email
+from spinney.core.services.http import Http
 from spinney.core.services.kv import KeyValues
+from spinney.core.services.ledger import Ledger
+from spinney.core.services.provider import Provider
 from spinney.errors import Invalid
 from spinney.model import Call
-from spinney.ports import Answer
+from spinney.ports import Answer, Web
 
 
 class HostServices:
@@ -33,11 +38,15 @@ class HostServices:
         return asked.answer(self._asker, method, args, data)
 
 
-def make_services(entries: Entries) -> dict[str, Service]:
+def make_services(entries: Entries, web: Web, ledger: Ledger) -> dict[str, Service]:
     """Every service there is, by its name."""
+    provider = Provider(web, entries)
     return {
         "kv": KeyValues(entries, "kv", "kv", "account_kv"),
         "env": KeyValues(entries, "env", "environment"),
+        "http": Http(web),
+        "ai": AI(provider, ledger),
+        "email": Email(provider, ledger),
     }
 
 

@@ -5,24 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-REFUSED = (
-    "0.0.0.0/8",  # this network
-    "10.0.0.0/8",  # private
-    "100.64.0.0/10",  # carriers' private (also some clouds' metadata)
-    "127.0.0.0/8",  # loopback
-    "169.254.0.0/16",  # link-local, cloud metadata
-    "172.16.0.0/12",  # private
-    "192.0.0.0/24",  # protocol assignments
-    "192.0.2.0/24",  # documentation
-    "192.88.99.0/24",  # former 6to4 relays
-    "192.168.0.0/16",  # private
-    "198.18.0.0/15",  # benchmarks
-    "198.51.100.0/24",  # documentation
-    "203.0.113.0/24",  # documentation
-    "224.0.0.0/4",  # multicast
-    "240.0.0.0/4",  # reserved, broadcast
-)
-"""What the registry of special-purpose IPv4 addresses says is not globally reachable. There is no IPv6 inside."""
+from spinney.egress.policy import REFUSED_IPV4
 
 
 def parse_allowed(cidrs: Sequence[str]) -> list[str]:
@@ -40,7 +23,7 @@ def write_rules(table: str, interfaces: str, block: str, nameservers: Sequence[s
     return f"""table inet {table}
 delete table inet {table}
 table inet {table} {{
-    set refused {{ type ipv4_addr; flags interval; elements = {{ {", ".join(REFUSED)} }} }}
+    set refused {{ type ipv4_addr; flags interval; elements = {{ {", ".join(REFUSED_IPV4)} }} }}
     set allowed {{ type ipv4_addr; flags interval; auto-merge; {_elements(allowed)} }}
     set resolvers {{ type ipv4_addr; {_elements(nameservers)} }}
     chain arrive {{

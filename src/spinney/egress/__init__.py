@@ -1,0 +1,1 @@
+"""Where functions may go: one policy for sandboxes with a network and for what the host fetches on their behalf."""
