@@ -92,7 +92,10 @@ def quick_input(body: bytes) -> bytes | None:
         value = _decode(body)
         if type(value) is not dict or len(value) != 1 or body.count(b"[") + body.count(b"{") > DEPTH_MAX:
             return None
-        text = _encode(value["input"])
+        given = value["input"]
+        if given is None:
+            return None
+        text = _encode(given)
         whole = b'{"input":%b}' % text
         return text if body == whole or msgspec.json.format(body, indent=-1) == whole else None
     except (ValueError, KeyError, RecursionError, msgspec.MsgspecError):
