@@ -96,6 +96,18 @@ local function ask(...)
   return answer, more
 end
 
+-- The number in four bytes of an answer.
+function core.u32(data, at)
+  local a, b, c, d = byte(data, at, at + 3)
+  return a + b * 256 + c * 65536 + d * 16777216
+end
+
+-- Ask a service of the server: the JSON text of what it says, and the bytes beside it; nil and a message when it refuses.
+-- `args` is JSON text too.
+function core.service(name, method, args, data)
+  return ask("service", name, method, args, data or "")
+end
+
 -- From now on there is no host, whatever still runs.
 function core.close()
   host = function() error("the run has ended", 0) end

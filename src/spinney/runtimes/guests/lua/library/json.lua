@@ -291,5 +291,5 @@ function json.decode(text)
   return conclude(pcall(decode, str(text, 1, "decode")))
 end
 
-core.json_quote = quote
+core.encode, core.decode = json.encode, json.decode
 return json

@@ -24,10 +24,10 @@ local function describe(value)
   local meta = getmetatable(value)
   if type(meta) == "table" and rawget(meta, "__tostring") ~= nil then
     local ok, said = pcall(tostring, value)
-    return ok and type(said) == "string" and said or "table"
+    return ok and type(said) == "string" and said or kind
   end
   local ok, json = pcall(core.encode, value)
-  return ok and json or "table"
+  return ok and json or kind
 end
 
 -- Where the program was, frame by frame; the library's frames and the VM's are nobody's business.

@@ -13,7 +13,7 @@ from spinney_guest.channel import INVOKE, LOAD, LOST_CHANNEL, WARM, result_frame
 
 from .host import Host
 from .meta import Request, read_request, write_meta
-from .states import State, compile_chunk, compile_library
+from .states import State, compile_chunk, compile_library, find_tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
@@ -37,8 +37,7 @@ class Guest:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._host = Host(channel)
-        self._library = compile_library()
-        self._program, self._fault = b"", b""
+        self._library = self._program = self._fault = b""
         self._memory_bytes = self._result_bytes = 0
         self._state: State | None = None
         self._meta, self._request = b"", Request()
@@ -69,7 +68,9 @@ class Guest:
             os.environ["TZ"] = settings["environment"]["TZ"]
             time.tzset()
         with open(settings["file"], "rb") as file:
-            self._program, self._fault = compile_chunk(file.read(), CHUNK)
+            source = file.read()
+        self._program, self._fault = compile_chunk(source, CHUNK)
+        self._library = compile_library(find_tables(source))
 
     def _perform(self, number: int, payload: bytes) -> None:
         _, id_size, meta_size = _INVOKE_HEADER.unpack_from(payload)
@@ -105,4 +106,4 @@ class Guest:
     def _warm(self) -> None:
         """Take the ways of a first call."""
         program, _ = compile_chunk(b"function handler() return {body = json.encode(json.decode('{}'))} end", CHUNK)
-        State(self._library, program, 1 << 24, self._host.answer).run(*Request().arguments(b"", b""))
+        State(compile_library(), program, 1 << 24, self._host.answer).run(*Request().arguments(b"", b""))

@@ -7,18 +7,33 @@ lupa push a value for which there is no room: the VM would jump over Python's fr
 from __future__ import annotations
 
 import os
+import re
 
-from lupa.luajit21 import LuaRuntime  # type: ignore[import-not-found]
+from lupa.luajit21 import LuaRuntime  # type: ignore[import-untyped]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     Value = str | bytes | float | bool | None
 
 LIBRARY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "library")
-TABLES = ("json", "log", "base64", "crypto", "time", "random", "strings", "url", "router")
+TABLES = ("json", "log", "kv", "env", "http", "ai", "email", "base64", "crypto", "time", "random", "strings", "url", "router")
+NEEDS = {
+    "env": ("kv",),
+    "http": ("json",),
+    "ai": ("json",),
+    "email": ("json",),
+    "error": ("json",),  # an error may be a table, which is shown as JSON
+    "assert": ("json",),
+}
+"""Files that a word in a program asks for besides its own."""
+
+EVERYTHING = {"_G", "getfenv", "setfenv", "load", "loadstring", "require", "package"}
+"""A program in which none of these words stands cannot reach a library table but by its name."""
+
+WORD = re.compile(rb"[A-Za-z_]\w*")
 ROOM_BYTES = 1 << 16
 """What the VM may need around a value that is pushed."""
 
@@ -40,17 +55,29 @@ def compile_chunk(source: bytes, name: bytes, *, strip: bool = False) -> tuple[b
     return code or b"", fault
 
 
-def compile_library() -> bytes:
-    """All files of the library as one chunk of bytecode. Called with the host function and a program's bytecode it returns ``run``."""
-    parts = ["local host, program = ...", "local core, libraries = {}, {}", _body("core", "core, host")]
-    for name in TABLES:
+def find_tables(source: bytes) -> list[str]:
+    """The library tables that a program can reach: making the others would only cost each call time."""
+    words = {word.decode() for word in WORD.findall(source)}
+    if words & EVERYTHING:
+        return list(TABLES)
+    needed = words.union(*(NEEDS[word] for word in words & NEEDS.keys()))
+    return [name for name in TABLES if name in needed]
+
+
+def compile_library(tables: Sequence[str] = TABLES) -> bytes:
+    """These tables of the library, and what each state needs, as one chunk of bytecode.
+
+    Called with the host function and a program's bytecode it returns ``run``.
+    """
+    parts = ["local collect = collectgarbage; collect('stop'); local host, program = ...; local core, libraries = {}, {}"]
+    parts.append(_body("core", "core, host"))
+    for name in tables:
         parts.append(f"libraries.{name} = {_body(name, 'core')}")
-        if name == "json":
-            parts.append("core.encode, core.decode = libraries.json.encode, libraries.json.decode")
     parts.append(f"local run = {_body('run', 'core, program')}")
-    parts.append(f"({_body('globals', 'core')}).install(libraries)")
+    parts.append(f"{_body('globals', 'core')}.install(libraries)")
+    parts.append("collect('restart', -1)")  # not before the state has doubled: most runs end without
     parts.append("return run")
-    code, fault = compile_chunk("\n".join(parts).replace("\n(", ";(").encode(), b"=[lua]", strip=True)
+    code, fault = compile_chunk(";".join(parts).encode(), b"=[lua]", strip=True)
     if not code:
         raise SyntaxError(fault.decode())
     return code
@@ -58,14 +85,14 @@ def compile_library() -> bytes:
 
 def _body(name: str, arguments: str) -> str:
     with open(os.path.join(LIBRARY, f"{name}.lua"), encoding="utf-8") as file:
-        return f"(function(...) {file.read()} end)({arguments})"
+        return f"(function(...)\n{file.read()}\nend)({arguments})"
 
 
 class State:
     """One Lua state with a program in it that has not run yet.
 
-    answer: what the program's questions are answered by, ``answer(name, *arguments)``; must not raise. memory_bytes: the most that
-    the state may hold.
+    answer: what the program's questions are answered by, ``answer(name, *arguments)``; must not raise.
+    memory_bytes: the most that the state may hold.
     """
 
     __slots__ = ("_answer", "_lua", "_run")

@@ -6,11 +6,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
-import re
 import secrets
 import time
-from urllib.parse import unquote_to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
@@ -25,7 +22,6 @@ SPACE = (
 ALPHANUMERIC = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_DIGITS = b"0123456789abcdefghijklmnopqrstuv"
 BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def _decode(text: bytes) -> str:
@@ -120,17 +116,6 @@ def make_string(size: int) -> bytes:
     return bytes(made[:size])
 
 
-def decode_url(text: bytes) -> bytes | Fault:
-    fault = ESCAPE.search(text)
-    if fault:
-        return None, b'invalid URL escape "%s"' % text[fault.start() : fault.start() + 3]
-    return unquote_to_bytes(text.replace(b"+", b" "))
-
-
-def parse_url(text: bytes) -> bytes | Fault:
-    return json.dumps({}).encode()
-
-
 TEXTS: dict[bytes, Callable[..., Any]] = {
     b"strings.trim": trim,
     b"strings.lower": lower,
@@ -148,6 +133,4 @@ TEXTS: dict[bytes, Callable[..., Any]] = {
     b"random.bytes": lambda size: base64.b64encode(secrets.token_bytes(size)),
     b"random.hex": lambda size: secrets.token_hex(size).encode(),
     b"random.id": make_id,
-    b"url.decode": decode_url,
-    b"url.parse": parse_url,
 }
