@@ -14,19 +14,6 @@ ELEMENT = re.compile(
     r"|[-Z]07(?::00:00|0000|:00|00)?|[.,](?:0+|9+)(?!\d)"
 )
 MONTHS = tuple("January February March April May June July August September October November December".split())
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS_SHORT = tuple(name[:3] for name in MONTHS)
 DAYS_SHORT = tuple(name[:3] for name in DAYS)
