@@ -586,6 +586,18 @@ def test_handled_rejections_are_fine() -> None:
 
 
 @pytest.mark.parametrize(
+    "listen",
+    [
+        "addEventListener('unhandledrejection', (e) => e.preventDefault())",
+        "globalThis.onunhandledrejection = (e) => e.preventDefault()",
+    ],
+)
+def test_a_function_may_look_after_its_own_rejections(listen: str) -> None:
+    with loaded(f"{listen}; export default () => {{ Promise.reject(new Error('mine')); return 1 }}") as guest:
+        assert [guest.value(), guest.value()] == [1, 1]
+
+
+@pytest.mark.parametrize(
     "leave", ["Deno.exit(7)", "process.exit(7)", "process.reallyExit(7)", "(await import('node:process')).exit(7)"]
 )
 def test_exits_are_failures(leave: str) -> None:

@@ -15,6 +15,12 @@ from spinney.runtimes.guest import guest_mount, make_load, program_mounts
 PLACE = "/tmp"
 """A function's own directory: the only one that may be read or written, and that only with the right to do so."""
 
+ENVIRONMENT = (
+    ("DENO_DIR", "/dev/null/deno"),  # caches are neither wanted nor writable
+    ("DENO_NO_UPDATE_CHECK", "1"),
+    ("NO_COLOR", "1"),
+)
+
 V8_FLAGS = (
     # A stem does not know its function's memory yet, so V8 must not derive its heap from the machine: the control group decides.
     # Early collections keep garbage from looking like need.
@@ -71,8 +77,8 @@ class DenoRuntime:
         guest = guest_mount("deno")
         return Launch(
             key="deno",
-            argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js", *(["env"] if rights.env else [])),
-            environment=(("DENO_DIR", "/dev/null/deno"),),
+            argv=(program, "run", *FLAGS, *permission_flags(rights), f"{guest.target}/main.js"),
+            environment=ENVIRONMENT,
             mounts=(guest, *mounts),
             idle_mb=20,
             cwd=PLACE,

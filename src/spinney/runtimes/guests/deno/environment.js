@@ -8,12 +8,20 @@ const ENTRIES_MAX = 4096;
 const EXECUTION_ID = 'FLUXBASE_EXECUTION_ID';
 const ID_BYTES = 128;
 const ALWAYS_SHOWN = /^(?:FLUXBASE|SPINNEY)_/;
-const OUR_OWN = /^DENO_/;
-const SHOWN = Deno.args[0] === 'env'; // whether the function has the right to see it all
+const OUR_OWN = /^(?:DENO_|NO_COLOR$)/;
 const LIBC = { dlsym: { parameters: ['pointer', 'buffer'], result: 'pointer' } };
 
 const setEntries = uncurry(BigUint64Array.prototype.set);
 const encoder = new TextEncoder();
+
+/** Whether the function has the right to see it all: Deno's flags let it, and the sandbox has more to show than the guest's own. */
+function isShown() {
+  try {
+    return Deno.env.has('PATH');
+  } catch {
+    return false;
+  }
+}
 
 class Environment {
   #arena = new Uint8Array(ARENA_BYTES);
@@ -21,7 +29,8 @@ class Environment {
   #entries = new BigUint64Array(1);
   #used = 0;
   #id = null;
-  #fixed = {};
+  #shown = isShown();
+  #fixed = this.#shown ? Deno.env.toObject() : {};
   #environ;
   #arenaAt;
   #tableAt;
@@ -32,14 +41,13 @@ class Environment {
     this.#environ = new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(place, 8));
     this.#arenaAt = BigInt(value(of(this.#arena)));
     this.#tableAt = BigInt(value(of(this.#table)));
-    if (SHOWN) this.#fixed = Deno.env.toObject();
     this.configure({});
   }
 
   /** Put the function's variables over the sandbox's fixed ones. Before any user code runs. */
   configure(variables) {
     const entries = Object.entries({ ...this.#fixed, ...variables, [EXECUTION_ID]: '' });
-    const kept = entries.filter(([name]) => (SHOWN && !OUR_OWN.test(name)) || ALWAYS_SHOWN.test(name));
+    const kept = entries.filter(([name]) => (this.#shown && !OUR_OWN.test(name)) || ALWAYS_SHOWN.test(name));
     if (kept.length >= ENTRIES_MAX) throw new Error('The environment has too many variables');
     this.#used = 0;
     this.#entries = new BigUint64Array(kept.length + 1);

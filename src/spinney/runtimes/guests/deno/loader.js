@@ -15,7 +15,6 @@ const match = uncurry(String.prototype.match);
 const split = uncurry(String.prototype.split);
 
 const NO_HANDLER = "Error: No handler function found. Export a 'handler', 'default', or 'main' function.";
-const COLOURS = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
 const DETAILS = /\s+at $|\n {2}\|\n[^]*$|\n {4}0: [^]*$/;
 const PARSER = 'TypeError: SyntaxError: ';
 
@@ -54,7 +53,7 @@ function readSpecifier(source, line, column) {
 
 /** The message of an error that came up while loading: without what only names our blob, but with the import that is meant. */
 function describeLoad(error, url, source) {
-  const plain = replace(describe(error), COLOURS, '');
+  const plain = describe(error);
   const at = indexOf(plain, url);
   const text = replace(at === -1 ? plain : slice(plain, 0, at), DETAILS, '');
   if (slice(text, 0, PARSER.length) === PARSER) return slice(text, 11);

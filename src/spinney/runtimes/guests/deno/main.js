@@ -190,16 +190,20 @@ function ready() {
   setImmediate(serve);
 }
 
+/** An error that nobody caught. It fails the running call, unless a listener of the function's own takes care of it. */
+function noticeUncaught(event, error) {
+  let handled = false;
+  event.preventDefault();
+  event.preventDefault = () => {
+    handled = true;
+  };
+  then(resolve(), () => handled || failRunning(describe(error)));
+}
+
 /** Give up what only the guest needs, and hear of whatever goes wrong; then the first user code may come. */
 function start() {
-  globalThis.addEventListener('error', (event) => {
-    event.preventDefault();
-    failRunning(describe(event.error));
-  });
-  globalThis.addEventListener('unhandledrejection', (event) => {
-    event.preventDefault();
-    failRunning(describe(event.reason));
-  });
+  globalThis.addEventListener('error', (event) => noticeUncaught(event, event.error));
+  globalThis.addEventListener('unhandledrejection', (event) => noticeUncaught(event, event.reason));
   globalThis.addEventListener('unload', () => failRunning(`Error: Function exited with code ${Deno.exitCode}`));
   watchTimers();
   replaceStorage();
