@@ -51,6 +51,7 @@ from spinney.model import Rights
 from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Services, Store
 from spinney.runtimes.assemblyscript import AssemblyScriptCompiler
 from spinney.runtimes.deno import DenoRuntime
+from spinney.runtimes.lua import LuaRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
 from spinney.runtimes.wasm import WasmRuntime
@@ -65,7 +66,7 @@ DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
     lambda kernel, settings: Nil(kernel),
 )
-RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime)
+RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime, LuaRuntime)
 COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler,)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
