@@ -418,6 +418,18 @@ async def test_an_update_of_nothing_but_the_description_needs_no_build(yard: Yar
     assert shop.seen == ["x"]
 
 
+@pytest.mark.parametrize("source", ["old", "error old"])
+async def test_a_version_that_is_current_again_needs_no_second_build(yard: Yard, shop: ToyShop, source: str) -> None:
+    old = await yard.create("f", source)
+    first = await yard.end(old)
+    new = await yard.update(old, "new")
+    await yard.end(new)
+    await yard.functions.activate(old.function.id, old.id)
+    assert await yard.end(old) == first
+    assert (await yard.builds.error(old.id) is None) == (first.status is READY)
+    assert shop.seen == [source, "new"]
+
+
 @pytest.mark.parametrize("source", ["wait", "waits behind two others"])
 async def test_a_function_that_is_deleted_never_comes_back(yard: Yard, shop: ToyShop, store: Store, source: str) -> None:
     if source != "wait":

@@ -26,6 +26,7 @@ from spinney.ports import Blobs, Clock, Compiler, Engine, Limits, ModuleFacts, P
 
 log = structlog.get_logger("spinney.builds")
 
+FINAL = (BuildStatus.READY, BuildStatus.FAILED)
 LIMIT_S = 30.0
 ERROR_BYTES = 65536
 MODULE_BYTES = 16 << 20
@@ -174,7 +175,7 @@ class Builds:
         wanted = [build for target in self._index for build in self.plan(target.function, target.version)]
         for build in sorted(wanted, key=lambda build: build.created_at):
             known = stored.get(build.id, build)
-            if known.status in (BuildStatus.READY, BuildStatus.FAILED):
+            if known.status in FINAL:
                 self._builds[known.id] = known
             else:
                 self._add(build)
@@ -226,16 +227,30 @@ class Builds:
     async def _run(self, build: Build) -> None:
         if self._wanted(build) is None:
             return
-        running = msgspec.structs.replace(build, status=BuildStatus.COMPILING, started_at=self._after(build))
-        self._builds[build.id] = running
         try:
-            await self._finish(running, await self._make(running))
+            if not await self._is_final(build):
+                running = msgspec.structs.replace(build, status=BuildStatus.COMPILING, started_at=self._after(build))
+                self._builds[build.id] = running
+                await self._finish(running, await self._make(running))
         except Error as error:
             log.warning("a build must wait", build=build.id, reason=error.message)
             self._again(build)
         except Exception as error:
             log.error("a build met a fault of ours", build=build.id, error=repr(error), exc_info=True)
             self._again(build)
+
+    async def _is_final(self, build: Build) -> bool:
+        """Whether this is a version of former days that is current again, and was built then."""
+        stored = await self._store.get(Build, build.id)
+        if stored is None or stored.status not in FINAL:
+            return False
+        self._show(stored)
+        return True
+
+    def _show(self, build: Build) -> None:
+        """Let everybody see how a build ended, unless its version is not current any more."""
+        if self._wanted(build) is not None:
+            self._builds[build.id] = msgspec.structs.replace(build, error=None)
 
     def _again(self, build: Build) -> None:
         """Queue a build once more, later."""
@@ -261,8 +276,7 @@ class Builds:
             await self._store.replace(done)
         except NotFound:
             return  # deleted meanwhile
-        if self._wanted(build) is not None:
-            self._builds[build.id] = msgspec.structs.replace(done, error=None)
+        self._show(done)
 
     async def _make(self, build: Build) -> Verdict | None:
         """Compile, or remember. None when the version is gone. Raises Error for what is no fault of the source's."""
@@ -285,7 +299,8 @@ class Builds:
         return verdict
 
     def _key(self, language: str, version: Version, toolchain: str) -> str:
-        parts = (language, toolchain, str(version.memory_mb), version.source)  # only the last may hold a NUL
+        engine = self._engine.installed_version()
+        parts = (language, toolchain, engine, str(version.memory_mb), version.source)  # only the last may hold a NUL
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     async def _recall(self, key: str) -> Verdict | None:

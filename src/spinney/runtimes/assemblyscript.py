@@ -51,7 +51,7 @@ class AssemblyScriptCompiler:
     sample = "export function handle(input: string): string {\n  return input;\n}\n"
 
     def installed(self) -> Mapping[str, str]:
-        """Versions of what takes part, and a hash of the guest, which sets asc's options; empty without asc or Node.js."""
+        """Versions of what takes part, and a hash of our own part, which sets options and rules; empty without asc or Node.js."""
         program = install.find(PROGRAM)
         if program is None or packages.find(NAME) is None:
             return {}
@@ -124,8 +124,8 @@ def _versions() -> str:
 
 @functools.cache
 def _guest_digest() -> str:
-    """Of the guest's program and the lock file."""
+    """Of the guest's program, the lock file, and this module, which says what a module must be like."""
     digest = hashlib.sha256()
-    for file in sorted(Path(GUESTS / NAME).iterdir()):
+    for file in (Path(__file__), *sorted((GUESTS / NAME).iterdir())):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
