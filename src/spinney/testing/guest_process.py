@@ -20,16 +20,18 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-from spinney.errors import StartFailed
+from spinney.errors import Error, StartFailed
 from spinney.model import Call, LogLine, Outcome, Reply
-from spinney.ports import Launch, Load
+from spinney.ports import Answer, Launch, Load, Services
 
 HEADER = struct.Struct("<IIB")
-READY, LOAD, INVOKE, RESULT, LOG = 1, 2, 3, 4, 5
+HOST_PREFIX = struct.Struct("<II")
+READY, LOAD, INVOKE, RESULT, LOG, HOST_CALL, HOST_REPLY = range(1, 8)
 OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
 UNUSABLE = 0x80
-LEVELS = ("info", "warn", "error")
+LEVELS = ("info", "warn", "error", "debug")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC"}
 BOOT_TIMEOUT_S = 30.0
 
@@ -81,9 +83,9 @@ class GuestProcess:
             (self.directory / name).write_bytes(content)
         self._queued = HEADER.pack(len(load.payload), 0, LOAD) + load.payload
 
-    async def call(self, call: Call, deadline: float) -> Reply:
+    async def call(self, call: Call, deadline: float, services: Services | None = None) -> Reply:
         """As ``Sandbox.call``; blocks the loop meanwhile."""
-        return self.invoke(call, deadline - asyncio.get_running_loop().time())
+        return self.invoke(call, deadline - asyncio.get_running_loop().time(), services)
 
     async def close(self) -> None:
         """Kill the guest and remove its directory. Idempotent."""
@@ -91,13 +93,13 @@ class GuestProcess:
 
     # -- without a loop ------------------------------------------------------------------------------------------------
 
-    def invoke(self, call: Call, timeout_s: float) -> Reply:
-        """One call and its reply; the guest is killed when the time is over."""
+    def invoke(self, call: Call, timeout_s: float, services: Services | None = None) -> Reply:
+        """One call and its reply; the guest is killed when the time is over. ``services`` must answer at once."""
         started = perf_counter()
         self._logs = []
         self._number += 1
         self._send(call)
-        reply = self._await_reply(started + timeout_s)
+        reply = self._await_reply(started + timeout_s, call, services)
         self._drain()
         for fd, rest in self._partial.items():
             self._take_line(fd, rest)
@@ -152,6 +154,9 @@ class GuestProcess:
         )
         data = self._queued + HEADER.pack(len(payload), self._number, INVOKE) + payload
         self._queued = b""
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         self._socket.setblocking(True)
         try:
             for start in range(0, len(data), self.chunk_bytes or len(data)):
@@ -160,7 +165,7 @@ class GuestProcess:
             pass  # it is gone; reading will say so
         self._socket.setblocking(False)
 
-    def _await_reply(self, deadline: float) -> Reply:
+    def _await_reply(self, deadline: float, call: Call, services: Services | None) -> Reply:
         while True:
             try:
                 frame = self._receive(deadline)
@@ -170,10 +175,31 @@ class GuestProcess:
             if frame is None:
                 return Reply(Outcome.EXITED, exit_code=self._wait())
             kind, number, payload = frame
-            assert kind in (RESULT, LOG) and number == self._number, f"out of turn: {frame}"
+            assert kind in (RESULT, LOG, HOST_CALL) and number == self._number, f"out of turn: {frame}"
             if kind == RESULT:
                 return _reply(payload)
-            self._logs.append(LogLine(LEVELS[payload[0]], payload[1:].decode()))
+            if kind == HOST_CALL:
+                assert services is not None, f"asks for something: {frame}"
+                self._answer(call, services, payload)
+            else:
+                self._logs.append(LogLine(LEVELS[payload[0]], payload[1:].decode("utf-8", "replace")))
+
+    def _answer(self, call: Call, services: Services, payload: bytes) -> None:
+        """One request of the guest's to the host."""
+        request, size = HOST_PREFIX.unpack_from(payload)
+        data_at = HOST_PREFIX.size + size
+        asked = json.loads(payload[HOST_PREFIX.size : data_at])
+        try:
+            args = json.dumps(asked.get("args", {})).encode()
+            answer = services.answer(call, asked["service"], asked["method"], args, payload[data_at:])
+            assert isinstance(answer, Answer), "a service here answers at once"
+            said: dict[str, Any] = {"ok": answer.value}
+            data = answer.data
+        except Error as error:
+            said, data = {"error": error.message}, b""
+        text = json.dumps(said, separators=(",", ":")).encode()
+        body = HOST_PREFIX.pack(request, len(text)) + text + data
+        self._write(HEADER.pack(len(body), self._number, HOST_REPLY) + body)
 
     def _receive(self, deadline: float) -> tuple[int, int, bytes] | None:
         """The next frame; None when the guest is gone. Raises TimeoutError."""
