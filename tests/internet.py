@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 HOST, PUBLIC, PRIVATE, RESOLVER, METADATA = "11.22.33.1", "11.22.33.2", "10.77.0.2", "10.77.0.3", "169.254.169.254"
+
+NAME, LINK = "spinney-test-", "spt"
+LOCK = Path("/run/spinney-tests.lock")
+"""Held by whoever has the addresses: of two runs of the tests on one machine the second waits."""
 
 SERVICES = """
 import selectors, socket, sys
@@ -47,8 +55,11 @@ class Internet:
     """
 
     def __init__(self) -> None:
+        self._lock = LOCK.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        sweep()
         tag = uuid.uuid4().hex[:6]
-        self.name, self.link = f"spinney-test-{tag}", f"spt{tag}"
+        self.name, self.link = f"{NAME}{tag}", f"{LINK}{tag}"
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "address", "add", f"{HOST}/24", "dev", self.link)
@@ -73,8 +84,22 @@ class Internet:
         self.services.wait()
         assert self.services.stdout is not None
         self.services.stdout.close()
-        run("ip", "link", "delete", self.link)
-        run("ip", "netns", "delete", self.name)
+        sweep()
+        self._lock.close()
+
+
+def sweep() -> None:
+    """Remove what a run that was killed has left; the lock is held, so nothing of a living one is there."""
+    for line in run("ip", "-oneline", "link", "show", "type", "veth").splitlines():
+        name = line.split()[1].partition("@")[0]
+        if name.startswith(LINK):
+            run("ip", "link", "delete", name)
+    for line in run("ip", "netns", "list").splitlines():
+        name = line.split()[0]
+        if name.startswith(NAME):
+            for pid in run("ip", "netns", "pids", name).split():
+                os.kill(int(pid), signal.SIGKILL)
+            run("ip", "netns", "delete", name)
 
 
 def run(*argv: str) -> str:
