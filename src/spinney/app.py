@@ -32,6 +32,7 @@ from spinney.core.pool import Pool, PoolLimits
 from spinney.core.record import Records, Retention
 from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
+from spinney.core.sessions import Sessions
 from spinney.core.services.host import HostServices, grant, make_services
 from spinney.core.services.ledger import Ledger
 from spinney.core.stems import Kind, Stems
@@ -103,8 +104,9 @@ class App:
         )
         self._entries = Entries(store.entries)
         self._ledger = Ledger(store, clock)
-        self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan)
+        self._functions = Functions(store, index, clock, self._retire, self._follow, self._builds.plan, self._pool.revive)
         self._tokens = Tokens(store, clock, admin_key)
+        self._sessions = Sessions(store, clock, admin_key)
         retention: dict[str, Retention] = {}
         self._records = Records(store, self._journal, index, driver.features.tier, retention)
         services: dict[str, Callable[[Target], Services]] = {}
@@ -121,6 +123,7 @@ class App:
             records=self._records,
             background=self._background,
             tokens=self._tokens,
+            sessions=self._sessions,
             limits=RateLimits(clock, off=settings.no_rate_limits),
             metrics=Metrics(),
             runtimes=self.runtimes,
@@ -162,6 +165,7 @@ class App:
         await self._functions.open()
         await self._builds.open()
         await self._tokens.open()
+        await self._sessions.open()
         self.reason = "starting: booting runtimes"
         await self._warm()
         for work in (self._stems.run(), self._pool.run(), self._records.run(), self._tokens.run()):
