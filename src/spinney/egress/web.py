@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import ssl
 from collections.abc import Sequence
@@ -72,18 +73,19 @@ class HttpWeb:
             raise Unavailable(f"{failed}{error or type(error).__name__}") from None
 
     async def _send(self, request: httpx2.Request, redirects: int) -> httpx2.Response:
-        response = await self._client.send(request, stream=True)
-        for _ in range(redirects):
+        followed = 0
+        while True:
+            _check_scheme(request.url)
+            response = await self._client.send(request, stream=True)
+            if not redirects or not response.has_redirect_location:
+                return response
+            await response.aclose()
             if response.next_request is None:
-                break
-            await response.aclose()
-            following = response.next_request
-            _check_scheme(following.url)
-            response = await self._client.send(following, stream=True)
-        if response.next_request is not None and redirects:
-            await response.aclose()
-            raise Unavailable(f"{FAILED}stopped after {redirects} redirects")
-        return response
+                raise Unavailable(f"{FAILED}the redirect leads nowhere")
+            if followed == redirects:
+                raise Unavailable(f"{FAILED}stopped after {redirects} redirects")
+            followed += 1
+            request = response.next_request
 
     async def _read(self, response: httpx2.Response, limit_bytes: int) -> WebResponse:
         body = bytearray()
@@ -171,7 +173,7 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return str(getattr(cause, "verify_message", "") or cause.reason or "TLS failed").lower().replace("_", " ")
-        if isinstance(cause, OSError) and cause.errno and cause.strerror and not isinstance(cause, httpx2.HTTPError):
-            return cause.strerror.split(" (")[0].lower()
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno).lower()
         cause = cause.__cause__ or cause.__context__
     return "it was refused"
