@@ -92,7 +92,7 @@ class Api(Client):
         """An attempt to register a function."""
         return self.send("POST", FUNCTIONS, json.dumps(fields))
 
-    def submit(self, source: str = ECHO, **fields: Any) -> Function:
+    def submit(self, source: str | None = ECHO, **fields: Any) -> Function:
         """A new function, whatever will come of it."""
         response = self.post({"name": "f", "language": "assemblyscript", "source": source, **fields})
         assert response.status_code == 201, response.text
@@ -100,7 +100,7 @@ class Api(Client):
         assert created["status"] == "PENDING"
         return Function(self, created)
 
-    def function(self, source: str = ECHO, **fields: Any) -> Function:
+    def function(self, source: str | None = ECHO, **fields: Any) -> Function:
         """A new function that is ready."""
         function = self.submit(source, **fields)
         function.until("READY")
@@ -110,7 +110,7 @@ class Api(Client):
         """A ready function whose ``handle(input: string): string`` has this body."""
         return self.function(f"export function handle(input: string): string {{\n{body}\n}}", **fields)
 
-    def fault(self, source: str, **fields: Any) -> str:
+    def fault(self, source: str | None, **fields: Any) -> str:
         """Why a source cannot be compiled."""
         return str(self.submit(source, **fields).until("FAILED")["compileError"])
 
@@ -167,7 +167,7 @@ class Function:
         """An attempt to update."""
         return self.api.send("PUT", self.path, json.dumps(fields))
 
-    def update(self, source: str = ECHO, **fields: Any) -> dict[str, Any]:
+    def update(self, source: str | None = ECHO, **fields: Any) -> dict[str, Any]:
         response = self.put({"name": self.created["name"], "language": "assemblyscript", "source": source, **fields})
         assert response.status_code == 200, response.text
         return is_function(response.json())
