@@ -62,7 +62,7 @@ class Compiler {
   failure(error, text) {
     if (error?.message?.includes(OVERFLOW)) return new Result('crash', this.reason(error));
     const diagnostics = text.slice(0, Math.max(0, text.lastIndexOf('FAILURE ')));
-    return new Result('diagnostics', this.clean(`${diagnostics}FAILURE ${error?.message ?? 'no output'}`));
+    return new Result('diagnostics', `${diagnostics}FAILURE ${this.clean(error?.message ?? 'no output')}`);
   }
 
   reason(error) {
@@ -70,7 +70,7 @@ class Compiler {
     return this.clean(text.split('\n', 1)[0].slice(0, REASON_CHARACTERS));
   }
 
-  /** Without a path of this sandbox. */
+  /** Without a path of this sandbox: an exception of the compiler's own may name one. */
   clean(text) {
     return text.replaceAll(`file://${this.packages}/`, '').replaceAll(`${this.packages}/`, '').trimEnd();
   }
