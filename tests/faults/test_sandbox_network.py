@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,13 @@ async def test_a_host_that_did_not_forward_does_not_become_a_router(driver: OciD
     rules = run("nft", "list", "table", "inet", f"spinney_{driver.tag}")
     assert read_forwarding() == "1\n"
     assert ('iifname != "spn*" oifname != "spn*" drop' in rules) == forwarding_was_off()
+
+
+async def test_the_first_sandboxes_may_come_at_once(internet: Internet) -> None:
+    async with make_driver() as driver, AsyncExitStack() as stack:
+        opening = (stack.enter_async_context(opened(driver, make_spec(network=True))) for _ in range(4))
+        sandboxes = await asyncio.gather(*opening)
+        assert [await connect(sandbox, PUBLIC, patience_s=10) for sandbox in sandboxes] == [HOST] * 4
 
 
 async def test_nothing_is_left_of_a_network(internet: Internet) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import json
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ class Network:
         self._record = record
         self._block: ipaddress.IPv4Network | None = None
         self._numbers: deque[int] = deque()
+        self._preparing = threading.Lock()
 
     # -- one sandbox ---------------------------------------------------------------------------------------------------
 
@@ -95,9 +97,12 @@ class Network:
     # -- the server ----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Rules and forwarding, at the first sandbox with network. Raises StartFailed."""
-        if self._block is not None:
-            return
+        """Rules and forwarding, at the first sandbox with network; several may come at once. Raises StartFailed."""
+        with self._preparing:
+            if self._block is None:
+                self._prepare()
+
+    def _prepare(self) -> None:
         try:
             used = [
                 route["dst"] for route in json.loads(self._run("ip", "-json", "-4", "route", "show")) if route["dst"] != "default"
@@ -108,8 +113,8 @@ class Network:
             self._run("nft", "-f", "-", text=rules)
         except (OSError, ValueError) as error:
             raise StartFailed(f"network is not available: {error}") from error
-        self._block = block
         self._numbers = deque(range(block.num_addresses // 2))
+        self._block = block
 
     def _switch_forwarding_on(self) -> bool:
         """Whether it was off before servers of this kind came; the record of that outlives a killed server."""
