@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from spinney.clock import SystemClock
+from spinney.clock import SystemClock, local_zone
 from spinney.config import Settings
 from spinney.core.background import Background, Run
 from spinney.core.budget import Budget
@@ -32,14 +32,15 @@ from spinney.core.pool import Pool, PoolLimits
 from spinney.core.record import Records, Retention
 from spinney.core.schedule import Plan, Schedules
 from spinney.core.selfcheck import CheckResult, self_check
-from spinney.core.sessions import Sessions
 from spinney.core.services.host import HostServices, grant, make_services
 from spinney.core.services.ledger import Ledger
+from spinney.core.sessions import Sessions
 from spinney.core.stems import Kind, Stems
 from spinney.core.tokens import TokenBook, Tokens
 from spinney.core.workshop import Workshop
 from spinney.dialects.fluxbase import Fluxbase
 from spinney.dialects.impuls import Impuls
+from spinney.dialects.lunar import Lunar
 from spinney.dialects.nil import Nil
 from spinney.drivers.oci import OciDriver, OciSettings
 from spinney.egress.policy import EgressPolicy
@@ -66,6 +67,7 @@ DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: Impuls(kernel, network=settings.impuls.network, executions_kept=settings.impuls.executions_kept),
     lambda kernel, settings: Fluxbase(kernel, **settings.fluxbase.model_dump()),
     lambda kernel, settings: Nil(kernel),
+    lambda kernel, settings: make_lunar(kernel, settings),
 )
 RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime, LuaRuntime)
 COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler,)
@@ -136,7 +138,7 @@ class App:
             dialect = make(self.kernel, settings)
             self._dialects[dialect.name] = dialect
             runs[dialect.name] = dialect.run_queued
-            plans[dialect.name] = Plan(dialect.schedule, dialect.run_scheduled)
+            plans[dialect.name] = Plan(dialect.schedule, dialect.run_scheduled, next_time=dialect.next_time)
             retention[dialect.name] = dialect.retention
             self.front.mount(dialect, root=settings.root == dialect.name)
         self._web = make_web(settings)
@@ -298,6 +300,22 @@ class App:
         )
 
 
+def make_lunar(kernel: Kernel, settings: Settings) -> Lunar:
+    zone_name, zone = local_zone(os.environ)
+    base_url = settings.lunar.base_url or lunar_url(settings)
+    return Lunar(
+        kernel, base_url=base_url.removesuffix("/"), timeout_s=settings.lunar.execution_timeout, zone=zone, zone_name=zone_name
+    )
+
+
+def lunar_url(settings: Settings) -> str:
+    """Where browsers find the Lunar API, unless it is said."""
+    mount = "" if settings.root == Lunar.name else f"/{Lunar.name}"
+    if settings.public_url is None and is_wildcard(settings.host):
+        return f"http://localhost:{settings.port}{mount}"
+    return public_url(settings) + mount
+
+
 def build(settings: Settings) -> App:
     """An App from its settings. Raises Unsupported when this machine cannot isolate, Invalid, Unavailable."""
     if settings.isolation == "microvm":
@@ -417,11 +435,17 @@ def public_url(settings: Settings) -> str:
     if settings.public_url:
         return settings.public_url.rstrip("/")
     host = settings.host
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:
-            host = "127.0.0.1" if address.version == 4 else "::1"
+    if is_wildcard(host):
+        host = "::1" if ":" in host else "127.0.0.1"
     return f"http://{join_port(host, settings.port)}"
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a server on this host listens on all addresses of the machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

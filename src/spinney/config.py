@@ -5,6 +5,7 @@ A setting ``group.name`` is ``name`` in the table ``[group]`` of the file and ``
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from spinney.errors import Invalid
 PREFIX = "SPINNEY_"
 CLIENT_VARIABLES = ("SPINNEY_TOKEN",)
 """Read by the commands that talk to a server, not by the server."""
+
+PLAIN = {
+    "EXECUTION_TIMEOUT": (("lunar", "execution_timeout"), re.compile("0*[1-9][0-9]{0,5}")),
+    "BASE_URL": (("lunar", "base_url"), re.compile("https?://.+")),
+}
+"""Variables that are read under the names by which an API's users know them, while their values make sense."""
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -90,6 +97,15 @@ class FluxbaseSettings(_Group):
     rate_invokes: int = Field(600, ge=0)
 
 
+class LunarSettings(_Group):
+    """The Lunar API. Its users know some of these by other names: see PLAIN."""
+
+    execution_timeout: int = Field(300, gt=0, le=4_000_000)
+    """Seconds that a run may take."""
+    base_url: str | None = None
+    """Where its users find it, when that is not the server's own address."""
+
+
 class Settings(_Group):
     """Everything ``spinney serve`` can be told."""
 
@@ -98,7 +114,7 @@ class Settings(_Group):
     public_url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
     """Where users find the server, when that is not its own address (behind a proxy)."""
     data_dir: Path = Path("data")
-    root: Literal["impuls", "fluxbase", "nil"] | None = None
+    root: Literal["impuls", "fluxbase", "nil", "lunar"] | None = None
     isolation: Literal["auto", "oci", "microvm"] = "auto"
     no_rate_limits: bool = False
     egress_allow: tuple[IPvAnyNetwork, ...] = ()
@@ -111,6 +127,7 @@ class Settings(_Group):
     builds: BuildSettings = BuildSettings()
     impuls: ImpulsSettings = ImpulsSettings()
     fluxbase: FluxbaseSettings = FluxbaseSettings()
+    lunar: LunarSettings = LunarSettings()
 
     @field_validator("egress_allow", mode="before")
     @classmethod
@@ -156,6 +173,9 @@ def _names(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for variable, (path, rule) in PLAIN.items():
+        if rule.fullmatch(environment.get(variable, "")):
+            yield path, environment[variable]
     known = {PREFIX + "_".join(path).upper(): path for path in _names(Settings)}
     for variable, value in environment.items():
         if variable.startswith(PREFIX) and variable not in CLIENT_VARIABLES:

@@ -190,6 +190,8 @@ class Reply(msgspec.Struct):
     message: str = ""
     exit_code: int | None = None
     logs: Sequence[LogLine] = ()
+    log_times: Sequence[float] = ()
+    """When each of ``logs`` came; empty when that is not known."""
     logs_truncated: bool = False
     duration_s: float = 0.0
     reusable: bool = False

@@ -213,7 +213,7 @@ class GuestChannel(asyncio.Protocol):
         self._listening = False
         log = self._log
         if log is not None:
-            reply.logs, reply.logs_truncated = log.lines, log.truncated
+            reply.logs, reply.log_times, reply.logs_truncated = log.lines, log.times, log.truncated
         self._waiter = None
         if not waiter.done():
             waiter.set_result(reply)
@@ -237,7 +237,7 @@ class GuestChannel(asyncio.Protocol):
         self._listening = True
         self.outputs.finish()
         self._listening = False
-        reply.logs = [*reply.logs, *log.lines]
+        reply.logs, reply.log_times = [*reply.logs, *log.lines], [*reply.log_times, *log.times]
         reply.logs_truncated = reply.logs_truncated or log.truncated
 
     def _take_output(self, level: str, raw: bytes) -> None:

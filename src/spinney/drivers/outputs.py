@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
+from time import time
 
 from spinney.model import LogLine
 
@@ -15,10 +16,11 @@ PIPE_READ = 65536
 class CallLog:
     """What one call has logged, up to a number of bytes of UTF-8."""
 
-    __slots__ = ("left", "lines", "truncated")
+    __slots__ = ("left", "lines", "times", "truncated")
 
     def __init__(self, limit_bytes: int) -> None:
         self.lines: list[LogLine] = []
+        self.times: list[float] = []
         self.left = limit_bytes
         self.truncated = False
 
@@ -30,6 +32,7 @@ class CallLog:
             raw = raw[: self.left]
             self.truncated = True
         self.left -= len(raw) + 1
+        self.times.append(time())
         self.lines.append(LogLine(level, raw.decode("utf-8", "ignore" if self.truncated else "replace")))
 
 

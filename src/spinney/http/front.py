@@ -59,7 +59,10 @@ class Dialect(Protocol):
         """Run and record a call that was accepted earlier and that nobody waits for."""
 
     def schedule(self, target: Target) -> str | None:
-        """The cron text of a function that shall fire by itself, one that ``check_schedule`` accepts; None for all others."""
+        """The cron text of a function that shall fire by itself, one that ``next_time`` understands; None for all others."""
+
+    def next_time(self, text: str, after: float) -> float | None:
+        """The first time after ``after`` (both in Unix seconds) at which such a text is due; None when it never is."""
 
     async def run_scheduled(self, target: Target, due: float) -> None:
         """Run and record a function that fires, for the time at which it was due; wait for room as long as it takes."""

@@ -143,7 +143,8 @@ class Protocol(HttpToolsProtocol):
         scope = self.cycle.scope
         path = scope["raw_path"].decode("latin-1")
         found = self.front.match(scope["method"], path)
-        if found is not None and self.cycle.keep_alive and scope["http_version"] == "1.1":
+        ordinary = scope["http_version"] == "1.1" and scope["method"] != "HEAD"  # whose answers have no body
+        if found is not None and ordinary and self.cycle.keep_alive:
             self.repeat = learn(data, path, list(scope["headers"]), *found, scope["query_string"])
 
     def on_message_begin(self) -> None:

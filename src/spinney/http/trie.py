@@ -9,16 +9,20 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    __slots__ = ("children", "handlers", "parameter")
+    __slots__ = ("children", "handlers", "parameter", "tail")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node[T]] = {}
         self.parameter: _Node[T] | None = None
+        self.tail: _Node[T] | None = None
         self.handlers: dict[str, T] = {}
 
 
 class Trie(Generic[T]):
-    """Routes of literal segments and ``{parameters}``; a literal wins over a parameter."""
+    """Routes of literal segments and ``{parameters}``; a literal wins over a parameter.
+
+    A last segment ``{name*}`` stands for one or more segments of any kind that no other route takes; they are no parameter.
+    """
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
@@ -27,7 +31,10 @@ class Trie(Generic[T]):
         """Raises ValueError when the route is there already."""
         node = self._root
         for segment in path.split("/")[1:]:
-            if segment.startswith("{"):
+            if segment.endswith("*}"):
+                node.tail = node.tail or _Node()
+                node = node.tail
+            elif segment.startswith("{"):
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
             else:
@@ -45,7 +52,10 @@ class Trie(Generic[T]):
             if child is None:
                 child = node.parameter
                 if child is None or not segment:
-                    return None
+                    if node.tail is None:
+                        return None
+                    node = node.tail
+                    break
                 parameters.append(unquote(segment) if "%" in segment else segment)
             node = child
         handler = node.handlers.get(method)

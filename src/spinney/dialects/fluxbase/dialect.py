@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinney.core.kernel import Kernel, Retention, Target
+from spinney.core.kernel import Kernel, Retention, Target, next_time
 from spinney.dialects.fluxbase.access import Access, Rates
 from spinney.dialects.fluxbase.guest import RequestMeta
 from spinney.dialects.fluxbase.hot import METHODS, HotInvoke
@@ -28,6 +28,7 @@ class Fluxbase:
     result_bytes = RESULT_MAX_BYTES
     services: tuple[str, ...] = ()
     retention = Retention(KEPT_NEWEST, lambda function: KEPT_S, interrupted=False)
+    next_time = staticmethod(next_time)
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Match
 
-from spinney.core.kernel import Kernel, Retention, Target
+from spinney.core.kernel import Kernel, Retention, Target, next_time
 from spinney.dialects.impuls.access import identify
 from spinney.dialects.impuls.hot import NAME, Invoke, identify_late, read_body
 from spinney.dialects.impuls.routes import make_routes
@@ -25,6 +25,7 @@ class Impuls:
     """One of the server's APIs."""
 
     name = NAME
+    next_time = staticmethod(next_time)
     result_bytes = 6291456
     services: tuple[str, ...] = ()
 

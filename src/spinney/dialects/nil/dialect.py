@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinney.core.kernel import Kernel, Retention, Target
+from spinney.core.kernel import Kernel, Retention, Target, next_time
 from spinney.dialects.nil.access import NAME
 from spinney.dialects.nil.hot import HotExecute, HotHealth
 from spinney.dialects.nil.invoke import RESULT_MAX_BYTES, Invoke, begin_record
@@ -24,6 +24,7 @@ class Nil:
     result_bytes = RESULT_MAX_BYTES
     services: tuple[str, ...] = ()
     retention = Retention(None, begun=begin_record)
+    next_time = staticmethod(next_time)
 
     def __init__(self, kernel: Kernel) -> None:
         self._invoke = Invoke(kernel)

@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from spinney.http.hot import Handler
+
+
+def document_routes() -> dict[tuple[str, str], Handler]:
+    return {}
