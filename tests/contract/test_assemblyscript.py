@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spinney.core.builds import MODULE_BYTES, compiler_kind
@@ -40,12 +41,12 @@ class Lab:
     def __init__(self, driver: OciDriver) -> None:
         self.compiler = AssemblyScriptCompiler()
         self.engine = WasmRuntime()
-        self._driver = driver
+        self.driver = driver
         self._sandboxes: dict[str, Sandbox] = {}
 
     async def _call(self, kind: Kind, body: bytes) -> Reply:
         """In a sandbox that is kept for the next call, unless it may not be used again."""
-        sandbox = self._sandboxes.pop(kind.key, None) or await self._driver.create(kind.spec())
+        sandbox = self._sandboxes.pop(kind.key, None) or await self.driver.create(kind.spec())
         reply = await sandbox.call(Call(uuid.uuid4().hex, body, TIMEOUT_S), asyncio.get_running_loop().time() + TIMEOUT_S)
         if reply.reusable:
             self._sandboxes[kind.key] = sandbox
@@ -91,7 +92,7 @@ class Lab:
         version = Version(
             id="v", function_id="f", number=1, runtime="wasm", handler="", source="", created_at=0.0, settings=settings
         )
-        sandbox = await self._driver.create(Kind(self.engine.launch("wasm", Rights()), limits).spec())
+        sandbox = await self.driver.create(Kind(self.engine.launch("wasm", Rights()), limits).spec())
         try:
             sandbox.load(self.engine.load(function, version, limits))
             calls = [Call(uuid.uuid4().hex, text.encode(), 10.0) for text in inputs]
@@ -275,6 +276,19 @@ async def test_endlessly_recursive_generics_crash_one_compiler_only(lab: Lab) ->
     compiled = lab.compiler.result(reply)
     assert compiled == Compiled(error="Compiler crashed: RangeError: Maximum call stack size exceeded", lasting=False)
     assert await lab.check(ECHO) is None
+
+
+async def test_memory_runs_out(lab: Lab) -> None:
+    kind = compiler_kind(lab.compiler, LANGUAGE)
+    small = msgspec.structs.replace(kind, limits=msgspec.structs.replace(kind.limits, memory_mb=160))
+    sandbox = await lab.driver.create(small.spec())
+    try:
+        source = f"const numbers: i32[] = [{'1,' * 400_000}]; {ECHO}"
+        call = Call(uuid.uuid4().hex, lab.compiler.request(LANGUAGE, source), TIMEOUT_S)
+        reply = await sandbox.call(call, asyncio.get_running_loop().time() + TIMEOUT_S)
+    finally:
+        await sandbox.close()
+    assert reply.outcome is Outcome.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
