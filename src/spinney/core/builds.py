@@ -1,4 +1,4 @@
-"""Builds: versions in compiled languages get their artifacts, in order of arrival (docs/decisions/0006-builds.md).
+"""Builds: versions in compiled languages get their artifacts, in order of arrival (docs/decisions/0007-builds.md).
 
 A Build is stored together with its version, so none is lost; that one runs is known in memory only, and it starts anew after a
 restart.
