@@ -372,7 +372,7 @@ class Store(Protocol):
         """
 
     async def delete(self, kind: type[msgspec.Struct], id: str) -> bool:
-        """Also removes what belongs to it (a function's versions and executions, a version's build). False when it is not there."""
+        """Also removes what belongs to it (a function's versions and executions, a version's build). False when it is gone."""
 
     def write_executions(self, batch: Sequence[bytes]) -> None:
         """Insert executions from their JSON texts (``msgspec.json.encode(execution)``). Blocking: for the writer thread.
@@ -384,7 +384,7 @@ class Store(Protocol):
     async def prune_executions(
         self, function_id: str, keep: int | None = None, older_than: float | None = None, version_id: str | None = None
     ) -> int:
-        """Drop finished executions of a function: all but the newest ``keep``, those from before ``older_than``, and a version's."""
+        """Drop finished executions of a function: all but the newest ``keep``, those before ``older_than``, and a version's."""
 
     async def find_executions(
         self,

@@ -170,7 +170,7 @@ class Functions:
         return found, await self._store.count(Version, function_id=function_id)
 
     async def current(self, targets: Sequence[Target]) -> list[Version]:
-        """The current versions of functions (at most 500), whole and in order; of those that are still there. Raises Unavailable."""
+        """The current versions of functions (at most 500), whole and in order; some may be gone. Raises Unavailable."""
         found = await self._store.find(Version, id=[target.id for target in targets]) if targets else []
         by_id = {version.id: version for version in found}
         return [by_id[target.id] for target in targets if target.id in by_id]
