@@ -14,6 +14,7 @@ from spinney.model import Function
 from spinney.ports import Store
 from spinney.stores import engine
 from spinney.stores.sql import SqlStore
+from spinney.testing.entry_suite import EntrySuite
 from spinney.testing.store_suite import StoreSuite, make_execution, make_function, texts
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class TestSqlStore(StoreSuite):
+class TestSqlStore(StoreSuite, EntrySuite):
     @pytest.fixture(params=URLS)
     def connect(self, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
         return lambda: SqlStore(request.param.format(directory=tmp_path))
