@@ -8,12 +8,16 @@ from time import time
 
 from .interface import INVALID, OUTPUT_BYTES_MAX, Interface, too_large
 from .logs import ENTRY_BYTES_MAX
-from .machine import MESSAGE_MAX, Failed, Machine
+from .machine import MESSAGE_MAX, Failed, Machine, runtime_error, trap
 from .text import decode_units, encode_units, json_from_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
     from typing import NoReturn
+
+NOWHERE = (1, 1)
+"""Line and column of what asc itself adds: the check of its second stack, for references. It runs out before the engine's; asc
+makes the check's text, "stack overflow", when the data are complete, so that mostly there is none where its pointer points."""
 
 STRING_CLASS = 2
 HEADER = struct.Struct("<II")  # class id and length in bytes, in front of a string's data
@@ -51,7 +55,7 @@ class AssemblyScript(Interface):
 
     def _string_bytes(self, pointer: int) -> int | None:
         """The length of the string at a pointer; None when there is none. Any number may come from the module."""
-        header = self._machine.read(pointer - HEADER.size, HEADER.size) if pointer >= HEADER.size else None
+        header = self._machine.read(pointer - HEADER.size, HEADER.size)
         if header is None:
             return None
         class_id, size = HEADER.unpack(header)
@@ -65,9 +69,12 @@ class AssemblyScript(Interface):
         units = None if size is None else self._machine.read(pointer, min(size, 2 * units_max))
         return None if units is None else decode_units(units)
 
-    def _abort(self, message: int, _file: int, _line: int, _column: int) -> NoReturn:
+    def _abort(self, message: int, _file: int, line: int, column: int) -> NoReturn:
         # Twice as many units as characters are wanted: each may be a pair.
-        self._machine.abort(self._read_string(message, 2 * MESSAGE_MAX))
+        text = self._read_string(message, 2 * MESSAGE_MAX)
+        if message and (line, column) == NOWHERE and text in (None, "stack overflow"):
+            self._machine.abort(trap("call stack exhausted"))
+        self._machine.abort(runtime_error(text))
 
     def _log(self, message: int) -> None:
         """Whatever is no string is not logged, but for null, which reads as such."""

@@ -122,13 +122,15 @@ class Module:
         if kind == 0:
             described = self.types[reader.number()]
         elif kind == 1:
-            described = f"table({reader.value_type()},{reader.limits()})"
+            reader.value_type()
+            reader.limits()
+            described = "table"
         elif kind == 2:
             described = f"memory({reader.limits()})"
         else:
-            described = f"global({reader.value_type()})"
-            if reader.byte():
-                described = f"mut {described}"
+            reader.value_type()
+            reader.byte()
+            described = "global"
         self.spaces[KINDS[kind]].append(described)
         return described
 

@@ -1,4 +1,4 @@
-"""How long each instruction of WebAssembly 2.0 is, with tail calls and relaxed vectors: what ``engine.py`` lets pass."""
+"""How long each instruction of WebAssembly 2.0 is, with tail calls and relaxed vectors."""
 
 from __future__ import annotations
 

@@ -63,6 +63,8 @@ class Machine:
         self._fault: BaseException | None = None
         self._aborted: str | None = None
         self._exited: str | None = None
+        self.last_words: str | None = None
+        """What a language's runtime has said before it gave up, if it has; host functions listen to it."""
 
     # -- once ----------------------------------------------------------------------------------------------------------
 
@@ -109,8 +111,8 @@ class Machine:
                 pass
             except BaseException as error:  # nothing may be raised through foreign code: ``_end`` raises it
                 self._fault = error
-            trap: int = self._library.wasmtime_trap_new(b"ended", 5)
-            return trap
+            ended: int = self._library.wasmtime_trap_new(b"ended", 5)
+            return ended
 
         return call
 
@@ -122,7 +124,7 @@ class Machine:
         store = library.wasmtime_store_new(self._engine, None, None)
         self._context = library.wasmtime_store_context(store)
         self._timeout_s = timeout_s
-        self._fault = self._aborted = self._exited = None
+        self._fault = self._aborted = self._exited = self.last_words = None
         library.wasmtime_store_limiter(store, self._memory_mb << 20, TABLE_ELEMENTS_MAX, 1, -1, 1)
         self.deadline.start(store, self._context, timeout_s)
         try:
@@ -177,48 +179,44 @@ class Machine:
 
     def read(self, at: int, size: int) -> bytes | None:
         """Bytes of the instance's memory, as large as it is now; None when they are not all in it."""
-        if at + size > self.memory_bytes:
+        if at < 0 or at + size > self.memory_bytes:
             return None
         return string_at(self._library.wasmtime_memory_data(self._context, self._memory_at) + at, size)
 
     def write(self, at: int, data: bytes) -> None:
         """Raises Failed, as a store by the code itself would, when it does not fit there."""
         if at + len(data) > self.memory_bytes:
-            raise Failed("WASM trap: out of bounds memory access")
+            raise Failed(trap("out of bounds memory access"))
         memmove(self._library.wasmtime_memory_data(self._context, self._memory_at) + at, data, len(data))
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def abort(self, text: str | None) -> NoReturn:
-        """For host functions: the code says why it cannot go on."""
-        self._aborted = text or "abort"
+    def abort(self, reason: str) -> NoReturn:
+        """For host functions: the code cannot go on, and this is what its caller is told."""
+        self._aborted = reason
         raise Ended
 
-    def exit(self, text: str) -> NoReturn:
+    def exit(self, code: int) -> NoReturn:
         """For host functions: the code has ended its process, maybe for want of memory."""
-        self._exited = text
+        self._exited = f"exit status {code}"
         raise Ended
-
-    def fail(self, text: str | None) -> NoReturn:
-        """The execution has failed as the code itself says. Raises Failed."""
-        raise Failed(f"Runtime error: {text or 'abort'}")
 
     def _end(self, error: int | None) -> NoReturn:
         """Why what was called did not return: time, then an abort, then memory, then an exit or a trap. Raises Failed."""
-        trap, self._trap.value = self._trap.value, None
+        ended_by, self._trap.value = self._trap.value, None
         if self._fault is not None:
             raise self._fault
-        code, text = (None, self._library.error_text(error)) if error is not None else self._library.trap_text(trap or 0)
+        code, text = (None, self._library.error_text(error)) if error is not None else self._library.trap_text(ended_by or 0)
         if self.deadline.passed:
             raise Failed(f"Execution timed out after {self._timeout_s:g} seconds")
         if self._aborted is not None:
-            self.fail(self._aborted)
+            raise Failed(self._aborted)
         gave_up = code == UNREACHABLE or self._exited is not None
         if text.startswith(MEMORY_REFUSED) or (gave_up and self._wanted_too_much()):
             raise Failed(f"Memory limit exceeded: {self._memory_mb} MiB")
-        if self._exited is not None:
-            self.fail(self._exited)
-        raise Failed("WASM trap: " + ("unreachable" if code == UNREACHABLE else _reason(text)))
+        if gave_up and (reason := self.last_words or self._exited):
+            raise Failed(runtime_error(reason))
+        raise Failed(trap("unreachable" if code == UNREACHABLE else _reason(text)))
 
     def _wanted_too_much(self) -> bool:
         """Whether the code has asked for more memory than it may have."""
@@ -228,6 +226,16 @@ class Machine:
         self._library.wasmtime_global_get(self._context, self._item_at, byref(value))
         wanted_bytes: int = value.number * PAGE_BYTES
         return wanted_bytes > self._memory_mb << 20
+
+
+def runtime_error(text: str | None) -> str:
+    """The message for a failure that the code itself describes, or does not."""
+    return f"Runtime error: {text or 'abort'}"
+
+
+def trap(text: str) -> str:
+    """The message for a trap."""
+    return f"WASM trap: {text}"
 
 
 def _reason(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .interface import INVALID, OUTPUT_BYTES_MAX, Interface, too_large
-from .machine import MESSAGE_MAX, Failed, Machine
+from .machine import MESSAGE_MAX, Failed, Machine, runtime_error
 from .text import check_json, mend
 from .wasi import Wasi
 
@@ -38,7 +38,7 @@ class Utf8(Interface):
         address, size = answer >> 32, answer & 0xFFFF_FFFF
         kind = machine.read(address, 1) if size else None
         if kind == bytes((ERROR,)):
-            machine.fail(self._read(address + 1, size - 1))
+            raise Failed(runtime_error(self._read(address + 1, size - 1)))
         if kind != bytes((OUTPUT,)) or address + size > machine.memory_bytes:
             raise Failed(INVALID)
         if size - 1 > OUTPUT_BYTES_MAX:
@@ -59,4 +59,4 @@ class Utf8(Interface):
         return None if data is None else data.decode("utf-8", "replace")
 
     def _abort(self, address: int, size: int) -> NoReturn:
-        self._machine.abort(self._read(address, size))
+        self._machine.abort(runtime_error(self._read(address, size)))

@@ -21,14 +21,15 @@ if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
 MODULE = "wasi_snapshot_preview1"
 SUCCESS, BADF, FAULT, INVAL = 0, 8, 21, 28
 STANDARD = (0, 1, 2)
-LEVELS = {1: INFO, 2: WARN}
+STDERR = 2
+LEVELS = {1: INFO, STDERR: WARN}
 CHARACTER_DEVICE = 2
 REALTIME, MONOTONIC = 0, 1
 CLOCK, ABSOLUTE = 0, 1
 PARTS_MAX = 1024
 """Most pieces of one write, and most events of one wait."""
 LAST_WORDS = (b"panic: ", b"fatal error: ")
-"""How Go's runtime begins to say why it ends the process."""
+"""How Go's runtime begins to say why it gives up: nothing else tells of a panic in a goroutine, or of a deadlock."""
 
 OFFERED = {
     "args_get": "ii",
@@ -89,7 +90,6 @@ class Wasi:
         self._machine = machine
         self._log: Log
         self._lines: dict[int, bytes] = {}
-        self._last_words: str | None = None
         for name, parameters in OFFERED.items():
             machine.define(MODULE, name, parameters, "i", getattr(self, name))
         for name, parameters in REFUSED.items():
@@ -100,7 +100,6 @@ class Wasi:
         """A call begins that has this log."""
         self._log = log
         self._lines = {1: b"", 2: b""}
-        self._last_words = None
 
     def end(self) -> None:
         """The call is over: lines that have no end are entries too."""
@@ -136,11 +135,11 @@ class Wasi:
 
     def _add(self, fd: int, line: bytes) -> None:
         self._log.add(line.decode("utf-8", "replace"), LEVELS[fd])
-        if self._last_words is None and line.startswith(LAST_WORDS):
-            self._last_words = line.partition(b": ")[2].decode("utf-8", "replace")
+        if fd == STDERR and line.startswith(LAST_WORDS):
+            self._machine.last_words = line.partition(b": ")[2].decode("utf-8", "replace")
 
     def proc_exit(self, code: int) -> NoReturn:
-        self._machine.exit(self._last_words or f"exit status {code}")
+        self._machine.exit(code)
 
     # -- clocks and randomness -----------------------------------------------------------------------------------------
 
