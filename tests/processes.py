@@ -29,6 +29,27 @@ def _matches(process: Path, name: str) -> bool:
         return False
 
 
+def find_below(pid: int, words: str) -> list[int]:
+    """The pids of all processes below another that have these words in their command line."""
+    children: dict[int, list[int]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        children.setdefault(int(status_of(int(process.name)).get("PPid", "0")), []).append(int(process.name))
+    below, todo = list[int](), [pid]
+    while todo:
+        found = children.get(todo.pop(), [])
+        below += found
+        todo += found
+    return [one for one in below if words in command_line(one)]
+
+
+def command_line(pid: int) -> str:
+    """The words of a process's command line; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def status_of(pid: int) -> dict[str, str]:
     """The fields of /proc/<pid>/status; empty when the process is gone."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from tests.api import UUID, UUID4, Client
+from tests.dialects.nil.sources import waiting
 from tests.server import wait_until
 
 FUNCTIONS = "/functions"
@@ -106,9 +107,9 @@ class Api(Client):
         function.until("READY")
         return function
 
-    def handler(self, body: str, **fields: Any) -> Function:
-        """A ready function whose ``handle(input: string): string`` has this body."""
-        return self.function(f"export function handle(input: string): string {{\n{body}\n}}", **fields)
+    def waiter(self, ms: int) -> Function:
+        """A ready function that logs its input, is busy for so long, and answers with its input. It needs no compiler."""
+        return self.function(None, language="wasm", wasm=waiting(ms))
 
     def fault(self, source: str | None, **fields: Any) -> str:
         """Why a source cannot be compiled."""

@@ -1,6 +1,29 @@
-"""AssemblyScript that several tests run. One module that does many things is compiled once."""
+"""What several tests run: AssemblyScript that does many things, compiled once, and modules that need no compiler."""
 
 from __future__ import annotations
+
+import base64
+
+from wasmtime import wat2wasm
+
+from tests.unit.wat import module
+
+
+def encoded(text: str) -> str:
+    """A module in WebAssembly's text format as the API takes it."""
+    return base64.b64encode(wat2wasm(text)).decode()
+
+
+def waiting(ms: int) -> str:
+    """A module that logs its input, is busy for a while, and answers with its input."""
+    return encoded(
+        module(
+            f"""(call $log (local.get $input)) (global.set $end (f64.add (call $now) (f64.const {ms})))
+            (loop $again (br_if $again (f64.lt (call $now) (global.get $end)))) (local.get $input)""",
+            "(global $end (mut f64) (f64.const 0))",
+        )
+    )
+
 
 TOOL = r"""
 import { JSON } from "json-as";

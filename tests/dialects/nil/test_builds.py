@@ -6,10 +6,10 @@ import base64
 from typing import Any
 
 import pytest
-from wasmtime import wat2wasm
 
 from tests.api import together
 from tests.dialects.nil.api import ECHO, Api, Function, refused
+from tests.dialects.nil.sources import encoded
 from tests.server import wait_until
 from tests.unit.wat import module, string
 
@@ -126,10 +126,6 @@ def test_builds_carry_nothing_over(api: Api) -> None:
 # -- modules that come compiled ----------------------------------------------------------------------------------------
 
 ANSWER = module("(call $log (i32.const 16)) (i32.const 16)", string(16, "42"))
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(wat2wasm(text)).decode()
 
 
 def test_a_module(api: Api) -> None:
