@@ -39,7 +39,7 @@ OUTSIDE_CORE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "htt
 ADAPTERS = ("drivers", "runtimes", "stores", "dialects")
 SHARED = {
     "drivers": {"channel", "ahead", "hostcalls", "outputs"},
-    "runtimes": {"install", "packages", "guest"},
+    "runtimes": {"install", "packages", "kits", "guest", "compiling"},
     "stores": {"engine", "rows", "tables"},
     "dialects": set[str](),
 }

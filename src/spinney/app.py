@@ -53,9 +53,11 @@ from spinney.model import Rights
 from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Services, Store
 from spinney.runtimes.assemblyscript import AssemblyScriptCompiler
 from spinney.runtimes.deno import DenoRuntime
+from spinney.runtimes.go import GoCompiler
 from spinney.runtimes.lua import LuaRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
+from spinney.runtimes.rust import RustCompiler
 from spinney.runtimes.wasm import WasmRuntime
 from spinney.stores.blobs import FileBlobs
 from spinney.stores.journal import FileJournal
@@ -70,7 +72,7 @@ DIALECTS: tuple[Callable[[Kernel, Settings], Dialect], ...] = (
     lambda kernel, settings: make_lunar(kernel, settings),
 )
 RUNTIMES: tuple[Callable[[], Runtime], ...] = (NodeRuntime, PythonRuntime, DenoRuntime, WasmRuntime, LuaRuntime)
-COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler,)
+COMPILERS: tuple[Callable[[], Compiler], ...] = (AssemblyScriptCompiler, RustCompiler, GoCompiler)
 STEM_MEMORY_MB = 128
 MEMORY_SHARE = 0.6
 

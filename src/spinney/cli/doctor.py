@@ -16,6 +16,7 @@ from spinney.core.stems import Kind
 from spinney.errors import Error
 from spinney.model import Rights
 from spinney.ports import Driver, Limits
+from spinney.runtimes import kits
 
 GOOD, BAD, NOTE = "ok", "missing", "note"
 
@@ -57,12 +58,16 @@ async def _languages(driver: Driver) -> bool:
         for compiler in make_compilers():
             for language in compiler.languages:
                 if language not in compiler.installed():
-                    healthy = _missing(language, f"spinney install {compiler.name}")
+                    healthy = _missing(language, _command(compiler.name))
                     continue
                 healthy = _tell(await check_compiler(compiler, language, driver), "compiler starts") and healthy
     finally:
         await driver.close()
     return healthy
+
+
+def _command(compiler: str) -> str:
+    return kits.command(compiler) if compiler in kits.names() else f"spinney install {compiler}"
 
 
 def _missing(name: str, command: str) -> bool:

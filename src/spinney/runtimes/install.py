@@ -33,7 +33,7 @@ class Toolchain:
     """A program of one release (``22``, or as much of the version as matters), and the wheel that holds it.
 
     ``hashes`` maps a machine type (``os.uname().machine``) to the SHA-256 of its wheel. Of the wheel only the files under
-    ``prefix`` whose rest starts with one of ``parts`` are kept; ``program`` is the one among them to run.
+    ``prefix`` whose rest starts with one of ``parts``, and with none of ``unused``, are kept; ``program`` is the one to run.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Toolchain:
     hashes: dict[str, str]
     prefix: str
     parts: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 def _node(major: int, requirement: str, **hashes: str) -> Toolchain:
@@ -193,7 +194,8 @@ def unpack(toolchain: Toolchain, wheel: Path, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
                 path = member.filename.removeprefix(toolchain.prefix)
-                if path != member.filename and path.startswith(toolchain.parts) and not member.is_dir():
+                wanted = path.startswith(toolchain.parts) and not path.startswith(toolchain.unused)
+                if wanted and path != member.filename and not member.is_dir():
                     _unpack_file(archive, member, target, path)
     except zipfile.BadZipFile as error:
         raise Unavailable(f"{toolchain.name}: the download is damaged ({error})") from error
@@ -210,6 +212,13 @@ def _unpack_file(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path
         shutil.copyfileobj(source, copy, 1 << 20)
     executable = (member.external_attr >> 16) & 0o100
     file.chmod(0o755 if executable else 0o644)
+
+
+def open_to_all(directory: Path) -> None:
+    """Let sandboxes, which are other users, read everything: whatever the umask was."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
 def download_wheel(toolchain: Toolchain, directory: Path) -> Path:

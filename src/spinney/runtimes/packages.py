@@ -106,7 +106,7 @@ def _bring(packages: Packages, root: Path, fetch: Fetch | None) -> Path:
         (fetch or _Npm(work))(made)
         for part in packages.unused:
             shutil.rmtree(made / "node_modules" / part, ignore_errors=True)
-        _open_to_all(made)
+        toolchains.open_to_all(made)
         if target.exists():
             target.rename(work / "old")
         made.rename(target)
@@ -133,13 +133,6 @@ class _Npm:
         if answer.returncode != 0:
             errors = [line for line in answer.stderr.splitlines() if line.startswith("npm error")]
             raise Unavailable(f"{directory.name}: could not fetch its packages: {(errors or ['npm failed'])[0]}")
-
-
-def _open_to_all(directory: Path) -> None:
-    """Let sandboxes, which are other users, read everything: whatever the umask was."""
-    for path in (directory, *directory.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def main(wanted: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""Compilers that are programs: run anew for each source, in a directory that is removed afterwards."""
