@@ -30,6 +30,7 @@ HEADER = struct.Struct("<IIB")
 HOST_PREFIX = struct.Struct("<II")
 READY, LOAD, INVOKE, RESULT, LOG, HOST_CALL, HOST_REPLY = range(1, 8)
 OUTCOMES = (Outcome.OK, Outcome.ERROR, Outcome.LOAD_ERROR, Outcome.NO_HANDLER, Outcome.BAD_RESULT, Outcome.RESULT_TOO_LARGE)
+NOT_BEGUN = b"\x06" + bytes(4)
 UNUSABLE = 0x80
 LEVELS = ("info", "warn", "error", "debug")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -127,6 +128,14 @@ class GuestProcess:
             return self._unread()
         assert frame is None, frame
         return HEADER.size
+
+    def gives_back(self, call: Call, timeout_s: float) -> bool:
+        """Send a call to a guest that waits for an answer of the host's: whether it gives that call back."""
+        running, self._number = self._number, self._number + 1000
+        self._send(call)
+        frame = self._receive(perf_counter() + timeout_s)
+        sent, self._number = self._number, running
+        return frame == (RESULT, sent, NOT_BEGUN)
 
     def _unread(self) -> int:
         unread = array.array("i", [0])

@@ -89,11 +89,14 @@ local function option(value)
   return kind == "number" and text(value) or ""
 end
 
+local function pass(answer, ...)
+  if answer == false then error(MESSAGE_NO_MEMORY, 0) end
+  return answer, ...
+end
+
 -- Ask the host; it says false when its answer finds no room in this state.
 local function ask(...)
-  local answer, more = host(...)
-  if answer == false then error(MESSAGE_NO_MEMORY, 0) end
-  return answer, more
+  return pass(host(...))
 end
 
 -- The number in four bytes of an answer.

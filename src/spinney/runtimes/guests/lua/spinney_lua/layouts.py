@@ -208,7 +208,7 @@ class Reader:
             self.offset_s = 0
             return text[1:]
         size = len(element)
-        match = re.fullmatch(re.sub("[0-7]+", lambda part: f"(\\\\d{{{len(part[0])}}})", "[-+]" + element[1:]), text[:size])
+        match = re.fullmatch(re.sub("[0-7]+", lambda part: rf"(\d{{{len(part[0])}}})", "[-+]" + element[1:]), text[:size])
         if match is None:
             raise Mismatch(text)
         digits = "".join(match.groups()).ljust(6, "0")
