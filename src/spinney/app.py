@@ -47,7 +47,7 @@ from spinney.egress.policy import EgressPolicy
 from spinney.egress.web import HttpWeb
 from spinney.errors import Error, Invalid, Unsupported
 from spinney.http.address import join_port
-from spinney.http.exposition import exposition
+from spinney.http.exposition import Counts, exposition
 from spinney.http.front import Dialect, Front
 from spinney.model import Rights
 from spinney.ports import Compiler, Driver, Limits, Load, Runtime, Services, Store
@@ -297,9 +297,15 @@ class App:
         ]
 
     def _metrics(self) -> bytes:
-        return exposition(
-            self.kernel.metrics, self._pool.counts(), self._stems.counts(), self._budget.used_bytes, len(self._index)
+        counts = Counts(
+            pool=self._pool.counts(),
+            stems=self._stems.counts(),
+            workshop=self._workshop.counts(),
+            builds=self._builds.counts(),
+            memory_bytes=self._budget.used_bytes,
+            functions=len(self._index),
         )
+        return exposition(self.kernel.metrics, counts)
 
 
 def make_lunar(kernel: Kernel, settings: Settings) -> Lunar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -11,27 +12,36 @@ from prometheus_client.process_collector import ProcessCollector
 from spinney.core.kernel import BUCKETS_S, Metrics
 
 
+class Counts(NamedTuple):
+    """What there is now. ``pool`` and ``builds`` by state, ``stems`` and ``workshop`` (idle compilers) by kind."""
+
+    pool: Mapping[str, int]
+    stems: Mapping[str, int]
+    workshop: Mapping[str, int]
+    builds: Mapping[str, int]
+    memory_bytes: int
+    functions: int
+
+
 class _Figures:
-    def __init__(
-        self, metrics: Metrics, pool: Mapping[str, int], stems: Mapping[str, int], memory_bytes: int, functions: int
-    ) -> None:
+    def __init__(self, metrics: Metrics, counts: Counts) -> None:
         self._metrics = metrics
-        self._pool = pool
-        self._stems = stems
-        self._memory_bytes = memory_bytes
-        self._functions = functions
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("spinney_functions", "Functions deployed", value=self._functions)
-        yield GaugeMetricFamily("spinney_sandbox_memory_bytes", "Memory of all sandboxes", value=self._memory_bytes)
+        counts = self._counts
+        yield GaugeMetricFamily("spinney_functions", "Functions deployed", value=counts.functions)
+        yield GaugeMetricFamily("spinney_sandbox_memory_bytes", "Memory of all sandboxes", value=counts.memory_bytes)
         yield _gauge(
             "spinney_sandboxes",
             "Sandboxes that hold a function",
             "state",
-            {k: self._pool[k] for k in ("idle", "busy", "starting")},
+            {k: counts.pool[k] for k in ("idle", "busy", "starting")},
         )
-        yield _gauge("spinney_stems", "Booted sandboxes without code", "kind", self._stems)
-        yield GaugeMetricFamily("spinney_calls_waiting", "Calls that wait for a sandbox", value=self._pool["waiting"])
+        yield _gauge("spinney_stems", "Booted sandboxes without code", "kind", counts.stems)
+        yield _gauge("spinney_compilers", "Idle sandboxes of compilers and their tools", "kind", counts.workshop)
+        yield _gauge("spinney_builds", "Builds that have not ended", "state", counts.builds)
+        yield GaugeMetricFamily("spinney_calls_waiting", "Calls that wait for a sandbox", value=counts.pool["waiting"])
         calls = CounterMetricFamily("spinney_calls", "Calls that ended", labels=["dialect", "outcome"])
         for (dialect, outcome), count in self._metrics.calls.items():
             calls.add_metric([dialect, str(outcome)], count)
@@ -56,9 +66,9 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Metri
     return family
 
 
-def exposition(metrics: Metrics, pool: Mapping[str, int], stems: Mapping[str, int], memory_bytes: int, functions: int) -> bytes:
-    """Prometheus text. ``pool`` and ``stems`` are counts by state and by kind."""
+def exposition(metrics: Metrics, counts: Counts) -> bytes:
+    """Prometheus text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(metrics, pool, stems, memory_bytes, functions))
+    registry.register(_Figures(metrics, counts))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
