@@ -14,8 +14,9 @@ from spinney.ports import Launch, Limits, SandboxSpec
 from spinney.runtimes.deno import DenoRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
+from spinney.runtimes.wasm import WasmRuntime
 from spinney.testing.guest_process import GuestProcess
-from spinney.testing.runtime_suite import EventSuite, Guest, Programs, RuntimeSuite, Trial
+from spinney.testing.runtime_suite import EventSuite, Guest, LaunchSuite, Programs, RuntimeSuite, Trial
 
 pytestmark = pytest.mark.anyio
 
@@ -269,6 +270,12 @@ class TestDeno(RequestSuite):
         return Trial(DenoRuntime(), "deno", boot_bare)
 
 
+class TestWasm(LaunchSuite):
+    @pytest.fixture
+    def trial(self) -> Trial:
+        return Trial(WasmRuntime(), "wasm", boot_bare)
+
+
 class InSandboxes:
     @pytest.fixture
     async def driver(self) -> AsyncIterator[OciDriver]:
@@ -308,3 +315,9 @@ class TestDenoInSandboxes(InSandboxes, RequestSuite):
     @pytest.fixture
     def trial(self, driver: OciDriver) -> Trial:
         return Trial(DenoRuntime(), "deno", lambda launch, limits: self.boot(driver, launch, limits))
+
+
+class TestWasmInSandboxes(InSandboxes, LaunchSuite):
+    @pytest.fixture
+    def trial(self, driver: OciDriver) -> Trial:
+        return Trial(WasmRuntime(), "wasm", lambda launch, limits: self.boot(driver, launch, limits))

@@ -126,7 +126,23 @@ class Trial(NamedTuple):
             await guest.close()
 
 
-class RuntimeSuite:
+class LaunchSuite:
+    """What every Runtime must do, whatever its functions are like."""
+
+    async def test_ids_that_are_installed_can_be_launched(self, trial: Trial) -> None:
+        installed = trial.runtime.installed()
+        assert trial.runtime_id in installed and installed.keys() <= set(trial.runtime.ids)
+        launch = trial.runtime.launch(trial.runtime_id, Rights())
+        assert launch == trial.runtime.launch(trial.runtime_id, Rights())
+        assert all(mount.target.startswith("/opt/spinney/") for mount in launch.mounts)
+
+    async def test_the_sample_greets(self, trial: Trial) -> None:
+        sample = trial.runtime.sample
+        async with trial.loaded(sample.source, sample.handler) as loaded:
+            assert await loaded.answer({"name": "Ada"}) == {"hello": "Ada"}
+
+
+class RuntimeSuite(LaunchSuite):
     """The contract of a guest, and of the runtime that describes it to drivers."""
 
     def failure(self, name: str, text: str) -> str:
@@ -240,20 +256,6 @@ class RuntimeSuite:
                 reply = await loaded.reply()
                 assert reply.body == b'"done"'
                 assert sum(len(line.text) for line in reply.logs) >= LOG_BYTES - 2000
-
-    # -- the runtime ---------------------------------------------------------------------------------------------------
-
-    async def test_ids_that_are_installed_can_be_launched(self, trial: Trial) -> None:
-        installed = trial.runtime.installed()
-        assert trial.runtime_id in installed and installed.keys() <= set(trial.runtime.ids)
-        launch = trial.runtime.launch(trial.runtime_id, Rights())
-        assert launch == trial.runtime.launch(trial.runtime_id, Rights())
-        assert all(mount.target.startswith("/opt/spinney/") for mount in launch.mounts)
-
-    async def test_the_sample_greets(self, trial: Trial) -> None:
-        sample = trial.runtime.sample
-        async with trial.loaded(sample.source, sample.handler) as loaded:
-            assert await loaded.answer({"name": "Ada"}) == {"hello": "Ada"}
 
 
 class EventSuite(RuntimeSuite):
