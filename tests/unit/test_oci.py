@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from spinney.drivers.oci import bundle
 from spinney.drivers.oci.bundle import Person, Placement, Template, encode_config
+from spinney.drivers.oci.cgroups import common_resources
 from spinney.drivers.oci.cgroups_v2 import SERVER_GROUP, CgroupsV2, choose_base
 from spinney.drivers.oci.egress import choose_block, parse_allowed, write_rules
 from spinney.drivers.oci.examine import has_fixes
@@ -306,3 +308,13 @@ def test_process_limits_by_user_need_a_kernel_that_counts_by_namespace() -> None
     assert counts_processes_by_namespace("5.14.0")
     assert not counts_processes_by_namespace("5.10.0-28-amd64")
     assert not counts_processes_by_namespace("strange")
+
+
+def test_work_in_the_background_weighs_little_and_spares_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6})
+    quiet, usual = Limits(background=True), Limits()
+    assert common_resources(quiet)["cpu"]["shares"] * 10 < common_resources(usual)["cpu"]["shares"]
+    assert bundle._spare_a_processor(quiet) == ("/usr/bin/taskset", "--cpu-list", "5,6")
+    assert bundle._spare_a_processor(usual) == ()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4})
+    assert bundle._spare_a_processor(quiet) == ()
