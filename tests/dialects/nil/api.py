@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 
+from spinney.app import make_compilers
 from tests.api import UUID, UUID4, Client
 from tests.dialects.nil.sources import waiting
 from tests.server import wait_until
@@ -19,6 +20,8 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 JSON = {"content-type": "application/json"}
 BUILD_S = 100.0
+LANGUAGES = [name for compiler in make_compilers() for name in compiler.languages if name in compiler.installed()]
+"""What this machine can compile."""
 ERRORS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -29,6 +32,11 @@ ERRORS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+
+
+def unsupported(shown: str) -> str:
+    """The message that refuses a language."""
+    return f"Unsupported language: {shown}. Supported: [{', '.join(LANGUAGES)}]"
 
 
 def refused(response: httpx2.Response, status: int, message: str | None = None) -> str:

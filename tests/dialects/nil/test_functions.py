@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 
 from tests.api import together
-from tests.dialects.nil.api import ECHO, EXECUTIONS, FUNCTIONS, JSON, NOBODY, Api, Function, refused
+from tests.dialects.nil.api import ECHO, EXECUTIONS, FUNCTIONS, JSON, NOBODY, Api, Function, refused, unsupported
 
 MIB = 1048576
 GOOD: dict[str, Any] = {"name": "f", "language": "assemblyscript", "source": ECHO}
 NAME_REQUIRED, SOURCE_REQUIRED = "name is required", "source is required"
 TWO = "export function handle(input: string): string { return '2'; }"
-
-
-def unsupported(shown: str) -> str:
-    return f"Unsupported language: {shown}. Supported: [assemblyscript]"
 
 
 RULES = [

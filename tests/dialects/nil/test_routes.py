@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dialects.nil.api import ECHO, FUNCTIONS, JSON, NOBODY, Api, Function, refused
+from tests.dialects.nil.api import ECHO, FUNCTIONS, JSON, NOBODY, Api, Function, refused, unsupported
 from tests.server import Server
 from tests.wire import Wire
 
@@ -123,7 +123,7 @@ def test_content_types_that_are_taken(api: Api, echo: Function, content_type: st
     refused(
         api.send("POST", FUNCTIONS, "{}", headers={"content-type": content_type}),
         415,
-        "Unsupported language: null. Supported: [assemblyscript]",
+        unsupported("null"),
     )
 
 
