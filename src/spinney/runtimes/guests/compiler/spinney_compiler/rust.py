@@ -16,7 +16,13 @@ STACK_BYTES = 8 << 20
 """In the module's memory. Larger than the engine's own stack, which then is exhausted first, with a message that says so."""
 
 OPTIONS = ("--edition=2021", "-Awarnings", "-Copt-level=2", "-Cpanic=abort")
-LINK = (f"-Clinker={LINKER}", "-Cstrip=symbols", f"-Clink-arg=-zstack-size={STACK_BYTES}")
+LINK = (
+    f"-Clinker={LINKER}",
+    "-Cstrip=symbols",
+    f"-Clink-arg=-zstack-size={STACK_BYTES}",
+    "-Ctarget-feature=+mutable-globals",
+    "-Clink-arg=--export=__stack_pointer",  # by which the host can tell when it is too small all the same
+)
 
 SIGNATURE = "Module must export pub fn handle(input: String) -> String"
 OTHER_FILES = f"error: {SOURCE} cannot include other files"

@@ -15,12 +15,13 @@ if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
     from .capi import Library
     from .deadline import Deadline
 
-UNREACHABLE = 9
+OUT_OF_BOUNDS, UNREACHABLE = 1, 9
 TRAP = "wasm trap: "
 MESSAGE_MAX = 4096
 """Characters of a message that are shown."""
+STACK = b"__stack_pointer"
 MEMORY_REFUSED = "memory minimum size"
-FUNCTION, MEMORY = 0, 3
+FUNCTION, GLOBAL, MEMORY = 0, 1, 3
 """wasmtime_extern_kind_t."""
 KINDS = "iIfF"
 """i32, i64, f32, f64 as wasm_valkind_t numbers them."""
@@ -136,6 +137,7 @@ class Machine:
 
     def _instantiate(self) -> None:
         library = self._library
+        self._instance[0] = 0  # of no store, until there is an instance
         error = library.wasmtime_instance_pre_instantiate(self._pre, self._context, self._instance, self._trap_at)
         if error is not None or self._trap:
             self._end(error)
@@ -216,6 +218,8 @@ class Machine:
             raise Failed(f"Memory limit exceeded: {self._memory_mb} MiB")
         if gave_up and (reason := self.last_words or self._exited):
             raise Failed(runtime_error(reason))
+        if code == OUT_OF_BOUNDS and self._left_its_stack():
+            raise Failed(trap("call stack exhausted"))
         raise Failed(trap("unreachable" if code == UNREACHABLE else _reason(text)))
 
     def _wanted_too_much(self) -> bool:
@@ -226,6 +230,15 @@ class Machine:
         self._library.wasmtime_global_get(self._context, self._item_at, byref(value))
         wanted_bytes: int = value.number * PAGE_BYTES
         return wanted_bytes > self._memory_mb << 20
+
+    def _left_its_stack(self) -> bool:
+        """Whether a stack that the code has in its memory, at the beginning of it, was too small: its pointer is below zero."""
+        if not self._instance[0] or not self._find(STACK, self._export) or self._export.kind != GLOBAL:
+            return False
+        value = Value()
+        self._library.wasmtime_global_get(self._context, self._item_at, byref(value))
+        pointer: int = value.number & 0xFFFF_FFFF
+        return pointer > self.memory_bytes
 
 
 def runtime_error(text: str | None) -> str:

@@ -5,6 +5,7 @@ The standard libraries of Rust and Go import more than a function uses; so all o
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import time
@@ -31,56 +32,9 @@ PARTS_MAX = 1024
 LAST_WORDS = (b"panic: ", b"fatal error: ")
 """How Go's runtime begins to say why it gives up: nothing else tells of a panic in a goroutine, or of a deadlock."""
 
-OFFERED = {
-    "args_get": "ii",
-    "args_sizes_get": "ii",
-    "clock_res_get": "ii",
-    "clock_time_get": "iIi",
-    "environ_get": "ii",
-    "environ_sizes_get": "ii",
-    "fd_close": "i",
-    "fd_fdstat_get": "ii",
-    "fd_fdstat_set_flags": "ii",
-    "fd_read": "iiii",
-    "fd_write": "iiii",
-    "poll_oneoff": "iiii",
-    "random_get": "ii",
-    "sched_yield": "",
-}
-REFUSED = {
-    "fd_advise": "iIIi",
-    "fd_allocate": "iII",
-    "fd_datasync": "i",
-    "fd_fdstat_set_rights": "iII",
-    "fd_filestat_get": "ii",
-    "fd_filestat_set_size": "iI",
-    "fd_filestat_set_times": "iIIi",
-    "fd_pread": "iiiIi",
-    "fd_prestat_dir_name": "iii",
-    "fd_prestat_get": "ii",
-    "fd_pwrite": "iiiIi",
-    "fd_readdir": "iiiIi",
-    "fd_renumber": "ii",
-    "fd_seek": "iIii",
-    "fd_sync": "i",
-    "fd_tell": "ii",
-    "path_create_directory": "iii",
-    "path_filestat_get": "iiiii",
-    "path_filestat_set_times": "iiiiIIi",
-    "path_link": "iiiiiii",
-    "path_open": "iiiiiIIii",
-    "path_readlink": "iiiiii",
-    "path_remove_directory": "iii",
-    "path_rename": "iiiiii",
-    "path_symlink": "iiiii",
-    "path_unlink_file": "iii",
-    "proc_raise": "i",
-    "sock_accept": "iii",
-    "sock_recv": "iiiiii",
-    "sock_send": "iiiii",
-    "sock_shutdown": "ii",
-}
-"""There is no file but the standard ones, and nothing else can be done to those."""
+TABLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "wasi.json")
+"""Parameters of each function, as letters: those that do something, and those that are refused, for there is no file but the
+standard ones, and nothing else can be done to those. Compilers check modules by the same table."""
 
 
 class Wasi:
@@ -90,9 +44,11 @@ class Wasi:
         self._machine = machine
         self._log: Log
         self._lines: dict[int, bytes] = {}
-        for name, parameters in OFFERED.items():
+        with open(TABLE) as file:
+            table = json.load(file)
+        for name, parameters in table["offered"].items():
             machine.define(MODULE, name, parameters, "i", getattr(self, name))
-        for name, parameters in REFUSED.items():
+        for name, parameters in table["refused"].items():
             machine.define(MODULE, name, parameters, "i", _refuse)
         machine.define(MODULE, "proc_exit", "i", "", self.proc_exit)
 
