@@ -13,7 +13,9 @@ from rich.console import Console
 from bench import scenarios
 from bench.fluxbase import fluxbase
 from bench.load import require_wrk
+from bench.nil import nil
 from bench.report import Results
+from bench.wasm import wasm
 
 console = Console(highlight=False, width=110, soft_wrap=True)
 
@@ -25,7 +27,7 @@ def bench(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a bar is missed.")] = False,
     only: Annotated[str | None, typer.Option(metavar="SCENARIO", help="Measure this alone.")] = None,
 ) -> None:
-    """Measure Spinney beside plain servers on this machine. Takes about five minutes and wants the machine for itself."""
+    """Measure Spinney beside plain servers on this machine. Takes about seven minutes and wants the machine for itself."""
     try:
         require_wrk()
     except RuntimeError as error:
@@ -47,11 +49,13 @@ def _chosen(seconds: float, rounds: int, density: bool, only: str | None) -> dic
     every: dict[str, Callable[[Results], None]] = {
         "warm": partial(scenarios.warm, seconds=seconds, rounds=rounds),
         "fluxbase": partial(fluxbase, seconds=seconds, rounds=rounds),
+        "nil": partial(nil, seconds=seconds, rounds=rounds),
         "cold-by-stem": scenarios.cold_by_stem,
         "cold-from-nothing": scenarios.cold_from_nothing,
         "idle-memory": scenarios.idle_memory,
         "density": scenarios.density,
         "drain": scenarios.drain,
+        "wasm": wasm,
     }
     if only is not None:
         if only not in every:
