@@ -54,14 +54,19 @@ class Wire:
 
     def answer(self) -> Answer:
         """The next response on this connection."""
+        status, headers = self.answer_head()
+        if 100 <= status < 200:
+            return self.answer()
+        return Answer(status, headers, self._body(status, headers))
+
+    def answer_head(self) -> tuple[int, dict[str, str]]:
+        """The head of the next response, all there is of one to HEAD."""
         status = int(self._line().split()[1])
         headers = {}
         while line := self._line():
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
-        if 100 <= status < 200:
-            return self.answer()
-        return Answer(status, headers, self._body(status, headers))
+        return status, headers
 
     def _line(self) -> str:
         line = self._reader.readline()
