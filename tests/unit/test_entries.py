@@ -256,13 +256,10 @@ async def test_memory_is_bounded(entries: Entries, scope: Scope, monkeypatch: py
     monkeypatch.setattr(entries_module, "CACHE_SCOPE_BYTES_MAX", 100_000)
     monkeypatch.setattr(entries_module, "CACHE_BYTES_MAX", 150_000)
     scopes = [scope, OF_ACCOUNT, Scope("environment", scope.owner_id)]
-    for n in range(600):
-        one = scopes[n % 3]
-        await entries.put(one, b"%d" % n, bytes(500))
-        held = sum(
-            len(key) + len(value or b"") + 256 for cached in entries._cache.values() for key, value in cached.values.items()
-        )
-        assert held == entries._cache_bytes <= 150_000
+    for start in range(0, 600, 20):
+        await asyncio.gather(*(entries.put(scopes[n % 3], b"%d" % n, bytes(500)) for n in range(start, start + 20)))
+        known = [entry for cached in entries._cache.values() for entry in cached.values.items()]
+        assert sum(len(key) + len(value or b"") + 256 for key, value in known) == entries._cache_bytes <= 150_000
     for n in range(600):
         assert await entries.get(scopes[n % 3], b"%d" % n) == bytes(500)
 
