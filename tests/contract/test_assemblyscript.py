@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import msgspec
 import pytest
+from tests.lab import Lab, open_lab
 
-from spinney.core.builds import MODULE_BYTES, compiler_kind
-from spinney.core.stems import Kind
-from spinney.drivers.oci import OciDriver
-from spinney.model import Call, Function, Outcome, Reply, Rights, Version
-from spinney.ports import Compiled, Limits, Prepared, Sandbox
+from spinney.model import Outcome
+from spinney.ports import Compiled
 from spinney.runtimes.assemblyscript import AssemblyScriptCompiler
-from spinney.runtimes.wasm import WasmRuntime
 
 pytestmark = pytest.mark.anyio
 
-LANGUAGE = "assemblyscript"
-TIMEOUT_S = 60.0
 ECHO = "export function handle(input: string): string { return input; }"
 SUM = """
 import { JSON } from "json-as";
@@ -35,73 +26,6 @@ export function handle(input: string): string {
 """
 
 
-class Lab:
-    """A compiler, an engine's tool and sandboxes to run modules, all real."""
-
-    def __init__(self, driver: OciDriver) -> None:
-        self.compiler = AssemblyScriptCompiler()
-        self.engine = WasmRuntime()
-        self.driver = driver
-        self._sandboxes: dict[str, Sandbox] = {}
-
-    async def _call(self, kind: Kind, body: bytes) -> Reply:
-        """In a sandbox that is kept for the next call, unless it may not be used again."""
-        sandbox = self._sandboxes.pop(kind.key, None) or await self.driver.create(kind.spec())
-        reply = await sandbox.call(Call(uuid.uuid4().hex, body, TIMEOUT_S), asyncio.get_running_loop().time() + TIMEOUT_S)
-        if reply.reusable:
-            self._sandboxes[kind.key] = sandbox
-        else:
-            await sandbox.close()
-        return reply
-
-    async def reply(self, source: str) -> Reply:
-        return await self._call(compiler_kind(self.compiler, LANGUAGE), self.compiler.request(LANGUAGE, source))
-
-    async def compile(self, source: str) -> Compiled:
-        reply = await self.reply(source)
-        assert reply.outcome is Outcome.OK, reply
-        compiled = self.compiler.result(reply)
-        assert compiled is not None
-        return compiled
-
-    async def error(self, source: str) -> str:
-        """The diagnostics of a source that does not compile."""
-        compiled = await self.compile(source)
-        assert not compiled.module
-        return compiled.error
-
-    async def prepare(self, source: str) -> Prepared:
-        compiled = await self.compile(source)
-        assert compiled.module, compiled.error
-        reply = await self._call(
-            Kind(self.engine.launch_tool(), Limits(memory_mb=512, result_bytes=MODULE_BYTES)), compiled.module
-        )
-        prepared = self.engine.prepared(reply)
-        assert prepared is not None
-        return prepared
-
-    async def check(self, source: str, memory_mb: int = 128) -> str | None:
-        return self.compiler.check((await self.prepare(source)).facts, memory_mb)
-
-    async def run(self, source: str, *inputs: str) -> list[str]:
-        """What the function in a source answers to each input."""
-        executable = (await self.prepare(source)).executable
-        limits = Limits(memory_mb=256)
-        function = Function(id="f", account_id="a", dialect="nil", name="f", version_id="v", created_at=0.0, updated_at=0.0)
-        settings = {"language": LANGUAGE, "executable": executable}
-        version = Version(
-            id="v", function_id="f", number=1, runtime="wasm", handler="", source="", created_at=0.0, settings=settings
-        )
-        sandbox = await self.driver.create(Kind(self.engine.launch("wasm", Rights()), limits).spec())
-        try:
-            sandbox.load(self.engine.load(function, version, limits))
-            calls = [Call(uuid.uuid4().hex, text.encode(), 10.0) for text in inputs]
-            replies = [await sandbox.call(call, asyncio.get_running_loop().time() + TIMEOUT_S) for call in calls]
-        finally:
-            await sandbox.close()
-        return [reply.body.decode() if reply.outcome is Outcome.OK else reply.message for reply in replies]
-
-
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
@@ -109,9 +33,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def lab() -> AsyncIterator[Lab]:
-    driver = OciDriver(Path("/run/spinney", uuid.uuid4().hex))
-    yield Lab(driver)
-    await driver.close()
+    async with open_lab(AssemblyScriptCompiler()) as lab:
+        yield lab
 
 
 # -- what works --------------------------------------------------------------------------------------------------------
@@ -279,15 +202,7 @@ async def test_endlessly_recursive_generics_crash_one_compiler_only(lab: Lab) ->
 
 
 async def test_memory_runs_out(lab: Lab) -> None:
-    kind = compiler_kind(lab.compiler, LANGUAGE)
-    small = msgspec.structs.replace(kind, limits=msgspec.structs.replace(kind.limits, memory_mb=160))
-    sandbox = await lab.driver.create(small.spec())
-    try:
-        source = f"const numbers: i32[] = [{'1,' * 400_000}]; {ECHO}"
-        call = Call(uuid.uuid4().hex, lab.compiler.request(LANGUAGE, source), TIMEOUT_S)
-        reply = await sandbox.call(call, asyncio.get_running_loop().time() + TIMEOUT_S)
-    finally:
-        await sandbox.close()
+    reply = await lab.starve(f"const numbers: i32[] = [{'1,' * 400_000}]; {ECHO}", memory_mb=160)
     assert reply.outcome is Outcome.OUT_OF_MEMORY
 
 
