@@ -167,7 +167,7 @@ function serve() {
 /** Take the ways of a first call while nobody waits for one; what is sent meanwhile goes nowhere. */
 function warmUp() {
   const body = encode(warm.BODY);
-  const { number, data, from, to } = frame;
+  const { data, from, to } = frame;
   channel.mute = true;
   frame.data = new Uint8Array(12 + body.length); // no id, no meta
   setBytes(frame.data, body, 12);
@@ -175,7 +175,6 @@ function warmUp() {
   frame.to = frame.data.length;
   settings = { source: warm.SOURCE, log_bytes: 1 << 20, result_bytes: 1 << 20 };
   next = () => {
-    Reflect.set(frame, 'number', number);
     Object.assign(frame, { data, from, to });
     next = serve;
     settings = handler = null;
