@@ -185,6 +185,7 @@ def test_reasons_for_values_without_json() -> None:
 
 def test_values() -> None:
     assert run(body("return (1, {2: None}, 'ü\\ud83d', True)")).body == rb'[1,{"2":null},"\u00fc\ud83d",true]'
+    assert value(run(body("return '[' * 600"))) == "[" * 600
     quoted = '[[{"\\[' * 600
     assert value(run(body("return [[event]] * 600"), quoted)) == [[quoted]] * 600
 

@@ -27,16 +27,19 @@ def encode(value: object, bytes_max: int) -> tuple[int, bytes]:
         raise
     except Exception as error:
         return NOT_JSON, describe(error)
-    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+    if is_deeper(text, DEPTH_MAX):
         return NOT_JSON, b"nested deeper than %d levels" % DEPTH_MAX
     if len(text) > bytes_max:
         return TOO_LARGE, b""
     return OK, text
 
 
-def _depth(text: bytes) -> int:
+def is_deeper(text: bytes, levels: int) -> bool:
+    """Whether a right JSON text is nested deeper than so many levels."""
+    if text.count(b"[") + text.count(b"{") <= levels:
+        return False
     brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)))
+    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > levels
 
 
 def describe(error: BaseException) -> bytes:

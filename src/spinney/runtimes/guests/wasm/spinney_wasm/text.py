@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
+
+from spinney_guest.values import is_deeper  # type: ignore[import-not-found]
 
 DEPTH_MAX = 500
 REPLACEMENT = "\ufffd"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def decode_units(units: bytes) -> str:
@@ -56,13 +54,8 @@ def check_json(text: str) -> None:
         _decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if text.count("[") + text.count("{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+    if is_deeper(text.encode("utf-8", "surrogatepass"), DEPTH_MAX):
         raise ValueError("nested too deep")
-
-
-def _depth(text: str) -> int:
-    brackets = _STRING.sub("", text).encode().translate(None, _NOT_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _check_float(digits: str) -> None:
