@@ -182,8 +182,17 @@ def test_a_module_without_globals_start_and_custom_sections_changes_as_one_with_
 
 
 def test_what_the_guest_adds_has_names_of_its_own(tool: GuestProcess) -> None:
-    source = f'(module {IMPORTS} (memory (export "memory") 1) {RUNTIME} (global (export "spinney.grown") i32 (i32.const 0)))'
-    assert "spinney.grown" in prepare(tool, source).error
+    head = f'(module {IMPORTS} (memory (export "memory") 1) {RUNTIME}'
+    for taken in (
+        '(global (export "spinney.grown") i32 (i32.const 0))',
+        '(func (export "spinney.grown"))',
+        '(func (export "spinney.start"))',
+    ):
+        for source in (f"{head} {taken})", f"(module {taken})"):
+            prepared = prepare(tool, source)
+            assert prepared.error.startswith("Invalid WebAssembly module: the name spinney.") and prepared.executable == b""
+            with loaded(source) as guest:
+                assert send(guest).outcome is Outcome.LOAD_ERROR
 
 
 # -- the library -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from .compiler import compile_module
 from .deadline import Deadline
 from .engine import make_engine
 from .function import Function
+from .instructions import Refused
 from .machine import Machine
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ class Runner(Guest):
     def __init__(self, channel: Channel, library: str, version: str) -> None:
         super().__init__(channel, library, version)
         self._deadline = Deadline(self._library, self._engine)
-        self._function: Function | WasmtimeError | None = None
+        self._function: Function | WasmtimeError | Refused | None = None
 
     def _warm(self) -> None:
         machine = Machine(self._library, self._engine, self._deadline, 1)
@@ -83,7 +84,7 @@ class Runner(Guest):
     def _load(self, settings: dict[str, Any]) -> None:
         try:
             self._function = Function(self._library, self._engine, self._deadline, settings)
-        except WasmtimeError as error:
+        except (WasmtimeError, Refused) as error:
             self._function = error
 
     def _answer(self, number: int, body: bytes, timeout_s: float) -> bytes:

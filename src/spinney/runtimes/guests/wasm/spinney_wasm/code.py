@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .binary import CODE, EXPORT, FUNCTION, GLOBAL, TYPE, Module, Reader, encode_number, encode_text
 from .binary import START as START_SECTION
-from .instructions import skip_instruction
+from .instructions import Refused, skip_instruction
 
 GROWN = b"spinney.grown"
 START = b"spinney.start"
@@ -21,7 +21,10 @@ I64 = 0x7E
 
 
 def prepare(module: Module) -> bytes:
-    """The changed binary. Raises Unknown."""
+    """The changed binary. Raises Refused."""
+    for name in (GROWN, START):
+        if name.decode() in module.exports:
+            raise Refused(f"the name {name.decode()} is taken")
     if START_SECTION in module.sections:
         index = module.sections.pop(START_SECTION)
         module.append(EXPORT, encode_text(START) + b"\0" + index)
@@ -67,7 +70,7 @@ def _redirect(module: Module, call: bytes) -> int:
 
 
 def find_growth(body: bytes) -> list[int]:
-    """Where a function's body, locals and code, has memory.grow. Raises Unknown."""
+    """Where a function's body, locals and code, has memory.grow. Raises Refused."""
     reader = Reader(body)
     for _ in range(reader.number()):
         reader.number()

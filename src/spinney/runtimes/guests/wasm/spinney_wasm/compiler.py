@@ -5,7 +5,7 @@ from __future__ import annotations
 from .binary import Module
 from .capi import WasmtimeError
 from .code import prepare
-from .instructions import Unknown
+from .instructions import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the typing module would only cost start-up time here
@@ -24,7 +24,7 @@ def compile_module(library: Library, engine: int, wasm: bytes) -> tuple[dict[str
             return facts, library.serialize(compiled)
         finally:
             library.wasmtime_module_delete(compiled)
-    except (WasmtimeError, Unknown) as error:
+    except (WasmtimeError, Refused) as error:
         return {"imports": [], "exports": {}, "error": _reason(str(error))}, b""
 
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # only for annotations: imports cost start-up time here
 END = 0x0B
 
 
-class Unknown(ValueError):
-    """An instruction that is not in the tables here."""
+class Refused(ValueError):
+    """What the engine would take and this guest does not: an instruction that is not in the tables here, a name of its own."""
 
 
 def skip_expression(reader: Reader) -> None:
@@ -21,7 +21,7 @@ def skip_expression(reader: Reader) -> None:
 
 
 def skip_instruction(reader: Reader) -> None:
-    """Go to the next instruction. Raises Unknown."""
+    """Go to the next instruction. Raises Refused."""
     code = reader.byte()
     if code >= 0xFC:
         numbers, rest = _prefixed(code, reader.number())
@@ -32,7 +32,7 @@ def skip_instruction(reader: Reader) -> None:
     elif (plain := PLAIN.get(code)) is not None:
         numbers, rest = plain
     else:
-        raise Unknown(f"instruction 0x{code:02x} is not supported")
+        raise Refused(f"instruction 0x{code:02x} is not supported")
     for _ in range(numbers):
         reader.number()
     reader.at += rest
@@ -56,7 +56,7 @@ def _prefixed(prefix: int, code: int) -> tuple[int, int]:
         return MISCELLANEOUS[code], 0
     if prefix == 0xFD:
         return _vector(code)
-    raise Unknown(f"instruction 0x{prefix:02x} {code} is not supported")
+    raise Refused(f"instruction 0x{prefix:02x} {code} is not supported")
 
 
 def _vector(code: int) -> tuple[int, int]:
