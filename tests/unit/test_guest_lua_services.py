@@ -238,8 +238,8 @@ def test_chat(guest: Evaluator, host: Host) -> None:
     assert (
         guest("""
         return ai.chat({ provider = "openai", model = "m", messages = {
-          { role = "system", content = "be brief" }, { role = "user", content = 5 }, { role = "", content = "x" }, { content = "x" },
-          7,
+          { role = "system", content = "be brief" }, { role = "user", content = 5 }, { role = "", content = "x" },
+          { content = "x" }, 7,
         } })
     """)
         == said

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from spinney.errors import Unavailable
-from spinney.model import Execution
+from spinney.model import Execution, Status
 from spinney.stores.journal import FileJournal, JournalLimits
 from spinney.stores.sql import SqlStore
 from spinney.testing.store_suite import make_execution, make_function, texts
@@ -100,6 +100,21 @@ async def test_records_reach_the_store_in_order(make: Make, shelf: Shelf, tmp_pa
     await journal.close()
     await journal.close()
     assert segments(tmp_path) == []
+
+
+async def test_what_was_said_last_of_each_reaches_the_store(make: Make, shelf: Shelf) -> None:
+    journal = make(PATIENT)
+    await journal.open()
+    begun = [make_execution(FUNCTION, status=Status.RUNNING) for _ in range(3)]
+    ended = [msgspec.structs.replace(one, status=Status.SUCCESS, output="x") for one in begun[:2]]
+    for record in texts([*begun, ended[1], ended[0]]):
+        journal.append(record)
+    await journal.flush()
+    assert shelf.records == texts([*ended, begun[2]])
+    for record in texts([begun[2], msgspec.structs.replace(begun[2], status=Status.ERROR)]):
+        journal.append(record)
+    await journal.flush()
+    assert shelf.records[3:] == texts([msgspec.structs.replace(begun[2], status=Status.ERROR)])
 
 
 async def test_they_reach_it_unasked(make: Make, shelf: Shelf) -> None:

@@ -5,6 +5,7 @@ Argument: the directory of the Python package ``lupa``, which brings LuaJIT.
 
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(sys.path[0]), "python"))
@@ -12,4 +13,8 @@ sys.path.append(os.path.dirname(sys.argv[1]))
 from spinney_guest.channel import Channel  # type: ignore[import-not-found]
 from spinney_lua.calls import Guest  # type: ignore[import-not-found]
 
-Guest(Channel(3)).run()
+STACK_BYTES = 256 << 20
+"""Address space. Of Lua's own stack and memory there is not enough for programs to come to the end of so large a one of C's."""
+
+threading.stack_size(STACK_BYTES)
+threading.Thread(target=Guest(Channel(3)).run).start()

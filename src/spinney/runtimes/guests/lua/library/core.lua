@@ -111,9 +111,16 @@ function core.service(name, method, args, data)
   return ask("service", name, method, args, data or "")
 end
 
--- From now on there is no host, whatever still runs.
+local function nobody()
+  error("the run has ended", 0)
+end
+
+core.closed = false
+
+-- From now on there is no host, whatever still runs. Takes no memory, for there may be none.
 function core.close()
-  host = function() error("the run has ended", 0) end
+  core.closed = true
+  host = nobody
 end
 
 core.sequence, core.shortest, core.plain, core.text, core.str, core.num, core.tab, core.int, core.option, core.ask =

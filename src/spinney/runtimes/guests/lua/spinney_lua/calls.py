@@ -85,7 +85,10 @@ class Guest:
         state = self._state or self._make()
         self._state = None
         self._host.begin(number)
-        answer = state.run(*self._request.arguments(payload[12:meta_at], payload[body_at:]))
+        try:
+            answer = state.run(*self._request.arguments(payload[12:meta_at], payload[body_at:]))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
         self._channel.send(self._frame(number, *answer))
         self._state = self._make()  # while the caller is busy with the answer
 

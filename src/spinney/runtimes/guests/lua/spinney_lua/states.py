@@ -67,15 +67,15 @@ def find_tables(source: bytes) -> list[str]:
 def compile_library(tables: Sequence[str] = TABLES) -> bytes:
     """These tables of the library, and what each state needs, as one chunk of bytecode.
 
-    Called with the host function and a program's bytecode it returns ``run``.
+    Called with the host function, a program's bytecode and the kilobytes that the state may hold it returns ``run``.
     """
-    parts = ["local collect = collectgarbage; collect('stop'); local host, program = ...; local core, libraries = {}, {}"]
+    parts = ["collectgarbage('stop'); local host, program, limit_kb = ...; local core, libraries = {}, {}"]
     parts.append(_body("core", "core, host"))
     for name in tables:
         parts.append(f"libraries.{name} = {_body(name, 'core')}")
     parts.append(f"local run = {_body('run', 'core, program')}")
     parts.append(f"{_body('globals', 'core')}.install(libraries)")
-    parts.append("collect('restart', -1)")  # not before the state has doubled: most runs end without
+    parts.append(_body("memory", "core, limit_kb"))
     parts.append("return run")
     code, fault = compile_chunk(";".join(parts).encode(), b"=[lua]", strip=True)
     if not code:
@@ -100,13 +100,14 @@ class State:
     def __init__(self, library: bytes, program: bytes, memory_bytes: int, answer: Callable[..., Any]) -> None:
         self._answer = answer
         self._lua = _new_state(memory_bytes)
-        self._run = self._lua.execute(library, self._ask, program, name="=[lua]")
+        self._run = self._lua.execute(library, self._ask, program, memory_bytes >> 10, name="=[lua]")
 
     def run(self, *arguments: Value) -> tuple[Any, ...]:
-        """Run the program to its end and close the state; what it answers. Can be called once."""
+        """Run the program to its end and close the state; what it answers. Can be called once. Raises MemoryError."""
         try:
             return self._run(*arguments)  # type: ignore[no-any-return]
         finally:
+            self._lua.set_max_memory(0)  # giving up what Python holds takes some, and the VM ends the process where it gets none
             del self._lua, self._run
 
     def _ask(self, name: bytes, *arguments: Value) -> Any:
