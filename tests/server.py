@@ -18,7 +18,7 @@ from tests.processes import refuse_orphans
 
 COMMAND = [sys.executable, "-m", "spinney"]
 QUIET = {"SPINNEY_BUILDS_WARM": "false"}
-"""Most servers here compile nothing, and a compiler that warms up takes seconds of processor time from all that runs beside it."""
+"""Most servers here compile nothing, and a compiler that warms up takes seconds of processor time from all beside it."""
 START_S = 60.0
 STOP_S = 40.0
 

@@ -361,7 +361,7 @@ class StoreSuite:
         batch = [make_execution(one, started_at=float(n % 7), output="x", logs="y") for n in range(4) for one in functions]
         store.write_executions(texts([*batch, make_execution(make_function())]))
         ids = [one.id for one in functions]
-        newest = sorted(batch[::-1], key=lambda one: -one.started_at)
+        newest = sorted(batch, key=lambda one: one.started_at)[::-1]
         assert await store.find_executions(*ids, limit=len(batch)) == newest
         assert await store.find_executions(*ids, limit=10, offset=245) == newest[245:255]
         assert await store.find_executions(*ids, limit=10, status=["queued"]) == []
