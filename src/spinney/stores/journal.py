@@ -25,6 +25,8 @@ log = structlog.get_logger("spinney.journal")
 
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
+ID_AT = len(b'{"id":"')
+"""Where the id of an execution begins in its record: it is the first field."""
 
 Write = Callable[[Sequence[bytes]], None]
 
@@ -163,7 +165,7 @@ class FileJournal:
 
     def _commit(self) -> bool:
         try:
-            self._write(self._batch)
+            self._write(_latest(self._batch))
         except Exception as error:  # whatever it is, the records must not be lost
             self._refuse(error)
             return False
@@ -232,6 +234,11 @@ def _take(queue: deque[bytes], limits: JournalLimits) -> list[bytes]:
         size += len(record)
         batch.append(record)
     return batch
+
+
+def _latest(batch: Sequence[bytes]) -> list[bytes]:
+    """What was said last of each execution, in the order in which they came: most calls begin and end within one batch."""
+    return list({record[: record.find(b'"', ID_AT)]: record for record in batch}.values())
 
 
 def _is_execution(line: bytes) -> bool:
