@@ -13,6 +13,7 @@ from rich.console import Console
 from bench import scenarios
 from bench.fluxbase import fluxbase
 from bench.load import require_wrk
+from bench.lunar import lunar
 from bench.nil import nil
 from bench.report import Results
 from bench.wasm import wasm
@@ -49,6 +50,7 @@ def _chosen(seconds: float, rounds: int, density: bool, only: str | None) -> dic
     every: dict[str, Callable[[Results], None]] = {
         "warm": partial(scenarios.warm, seconds=seconds, rounds=rounds),
         "fluxbase": partial(fluxbase, seconds=seconds, rounds=rounds),
+        "lunar": partial(lunar, seconds=seconds, rounds=rounds),
         "nil": partial(nil, seconds=seconds, rounds=rounds),
         "cold-by-stem": scenarios.cold_by_stem,
         "cold-from-nothing": scenarios.cold_from_nothing,

@@ -31,16 +31,20 @@ def require_wrk() -> None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")
 
 
-def start_wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS) -> subprocess.Popen[str]:
-    """POST ``post.lua``'s body to ``url`` over so many connections."""
+def start_wrk(
+    url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS, body: str | None = None
+) -> subprocess.Popen[str]:
+    """POST a body, ``post.lua``'s own unless another is given, to ``url`` over so many connections."""
     more = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT), *more, url]
+    if body is not None:
+        argv += ["--", body]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def run_wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS) -> Load:
+def run_wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str] = NO_HEADERS, body: str | None = None) -> Load:
     """Run wrk to its end. RuntimeError when it could not."""
-    process = start_wrk(url, connections, seconds, headers)
+    process = start_wrk(url, connections, seconds, headers, body)
     output, _ = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"wrk: {output}")

@@ -106,9 +106,9 @@ def cold_by_stem(results: Results, samples: int = 100, pace_s: float = 0.2) -> N
     usual = median(warm)
     results.figure("warm call, same client: p50", usual, "ms")
     results.figure("cold call by stem: p50", median(cold), "ms")
-    results.figure("cold call by stem: p99", _p99(cold), "ms")
+    results.figure("cold call by stem: p99", p99(cold), "ms")
     results.at_most(10, "cold call by stem: p50 over that of a warm one", median(cold) - usual, "ms")
-    results.at_most(40, "cold call by stem: p99 over the p50 of a warm one", _p99(cold) - usual, "ms")
+    results.at_most(40, "cold call by stem: p99 over the p50 of a warm one", p99(cold) - usual, "ms")
 
 
 def cold_from_nothing(results: Results, samples: int = 25) -> None:
@@ -124,7 +124,7 @@ def cold_from_nothing(results: Results, samples: int = 25) -> None:
     del bare[0], cold[0]  # the first brings files into the page cache
     results.figure("node -e 0: p50", median(bare), "ms")
     results.figure("cold call from nothing: p50", median(cold), "ms")
-    results.figure("cold call from nothing: p99", _p99(cold), "ms")
+    results.figure("cold call from nothing: p99", p99(cold), "ms")
     ratio = median(ours / theirs for ours, theirs in zip(cold, bare, strict=True))
     results.at_most(3, "cold call from nothing by node -e 0", ratio)
 
@@ -247,5 +247,6 @@ def _call(client: Client, path: str) -> float:
     return answer.ms
 
 
-def _p99(values: list[float]) -> float:
+def p99(values: list[float]) -> float:
+    """The 99th percentile."""
     return quantiles(values, n=100, method="inclusive")[98]
