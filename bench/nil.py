@@ -1,4 +1,4 @@
-"""NIL: executions beside the ASGI echo, what an instance costs, and how builds and executions get along."""
+"""NIL: executions beside the ASGI echo, first executions, and how builds and executions get along."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from bench.load import Client, Load, run_wrk
 from bench.report import Results
 from bench.scenarios import BASELINE, CONNECTIONS, WARM_UP_S, compare, p99
 from bench.servers import Spinney, asgi_echo, wait_until
-from spinney.model import Call, Function, Reply, Rights, Version
-from spinney.ports import Limits
-from spinney.runtimes.wasm import WasmRuntime
-from spinney.testing.guest_process import GuestProcess
 
 NIL = "Spinney, NIL"
 INPUT = {"name": "World", "n": 1}
@@ -24,7 +20,6 @@ JSON = {"content-type": "application/json"}
 ECHO = "export function handle(input: string): string { return input; }"
 QUEUED = 60
 BUILD_S = 120.0
-CALL_S = 30.0
 
 
 class NilSpinney(Spinney):
@@ -63,56 +58,10 @@ def nil(results: Results, seconds: float, rounds: int) -> None:
         echo = stack.enter_context(asgi_echo()).url()
         spinney = stack.enter_context(NilSpinney())
         path = spinney.deploy("echo")
-        results.at_most(
-            150, "NIL, processor time of an execution in the sandbox, a new instance each", _instance_us(spinney), "us"
-        )
         _warm(results, echo, spinney, path, seconds, rounds)
         _first(results, spinney)
         _builds(results, spinney)
         _queue(results, spinney, path)
-
-
-def _instance_us(spinney: NilSpinney, warm_up: int = 500, calls: int = 3000) -> float:
-    """What the guest of the only function built so far spends on a call, without a sandbox around it."""
-    blobs = (path.read_bytes() for path in (spinney.data_dir / "blobs").glob("*/*"))
-    module = next(blob for blob in blobs if blob.startswith(b"\0asm"))
-    runtime = WasmRuntime()
-    prepared = runtime.prepared(_ask(GuestProcess(runtime.launch_tool()), module))
-    assert prepared is not None and not prepared.error
-    now = time.time()
-    version = Version(
-        id="bench",
-        function_id="bench",
-        number=1,
-        runtime="wasm",
-        handler="",
-        source="",
-        created_at=now,
-        settings={"language": "assemblyscript", "executable": prepared.executable},
-    )
-    function = Function(
-        id="bench", account_id="bench", dialect="nil", name="bench", version_id="bench", created_at=now, updated_at=now
-    )
-    guest = GuestProcess(runtime.launch("wasm", Rights()))
-    try:
-        guest.load(runtime.load(function, version, Limits()))
-        text = json.dumps(INPUT, separators=(",", ":")).encode()
-        for number in range(warm_up + calls):
-            if number == warm_up:
-                before = guest.cpu_s()
-            reply = guest.invoke(Call(f"bench-{number}", text, 10.0), CALL_S)
-            assert reply.body == text, reply
-        return (guest.cpu_s() - before) / calls * 1e6
-    finally:
-        guest.end()
-
-
-def _ask(guest: GuestProcess, body: bytes) -> Reply:
-    """What a new guest answers to one call."""
-    try:
-        return guest.invoke(Call("bench", body, CALL_S), CALL_S)
-    finally:
-        guest.end()
 
 
 def _warm(results: Results, echo: str, spinney: NilSpinney, path: str, seconds: float, rounds: int) -> None:
