@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from spinney.drivers.oci import OciDriver
-from spinney.model import LogLine
+from spinney.model import LogLine, Outcome
 from spinney.ports import Launch, Limits, SandboxSpec
 from spinney.runtimes.deno import DenoRuntime
+from spinney.runtimes.lua import LuaRuntime
 from spinney.runtimes.node import NodeRuntime
 from spinney.runtimes.python import PythonRuntime
 from spinney.runtimes.wasm import WasmRuntime
@@ -220,6 +221,13 @@ TYPESCRIPT = Programs(
     """,
 )
 
+LUA = Programs(**dict.fromkeys(Programs._fields, ""))._replace(
+    echo="function handler(ctx, event) return { body = event.body } end",
+    levels="log.info('i') log.warn('w') log.error('e') function handler() return {} end",
+    endless="function handler() log.info('begun') while true do end end",
+    repeat="function handler(ctx, event) return { body = '\"' .. ('x'):rep(tonumber(event.body)) .. '\"' } end",
+)
+
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
@@ -321,3 +329,30 @@ class TestWasmInSandboxes(InSandboxes, LaunchSuite):
     @pytest.fixture
     def trial(self, driver: OciDriver) -> Trial:
         return Trial(WasmRuntime(), "wasm", lambda launch, limits: self.boot(driver, launch, limits))
+
+
+class TestLuaInSandboxes(InSandboxes):
+    """Those tests of the suite that are not about a process that goes on from call to call: a Lua program has none."""
+
+    @pytest.fixture
+    def programs(self) -> Programs:
+        return LUA
+
+    @pytest.fixture
+    def trial(self, driver: OciDriver) -> Trial:
+        return Trial(LuaRuntime(), "lua", lambda launch, limits: self.boot(driver, launch, limits))
+
+    line = RuntimeSuite.line
+    test_values = RuntimeSuite.test_values_pass_through_unchanged
+    test_sizes = RuntimeSuite.test_events_of_any_size
+    test_the_largest_result = RuntimeSuite.test_the_largest_result_and_one_byte_more
+    test_endless = RuntimeSuite.test_what_never_ends_times_out_with_its_logs
+    test_log_levels = RuntimeSuite.test_log_levels
+    test_ids = RuntimeSuite.test_ids_that_are_installed_can_be_launched
+    test_the_sample = RuntimeSuite.test_the_sample_greets
+
+    async def test_a_full_memory(self, trial: Trial) -> None:
+        async with trial.loaded("function handler() local s = 'x' while true do s = s .. s end end") as loaded:
+            reply = await loaded.reply()
+            assert reply.exit_code is not None and not reply.reusable
+            assert trial.runtime.explain(reply.exit_code, []) is Outcome.OUT_OF_MEMORY

@@ -34,7 +34,6 @@ ENVIRONMENT = (
     ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=4096:glibc.malloc.trim_threshold=8388608:glibc.malloc.mmap_threshold=1048576"),
 )
 
-
 SAMPLE = """
 function handler(ctx, event)
   return { body = json.encode({ hello = json.decode(event.body).name }) }
@@ -47,13 +46,11 @@ class LuaRuntime:
 
     name = "lua"
     ids: tuple[str, ...] = ("lua",)
-    sample = Sample(
-        "", "function handler(ctx, event)\n  return { body = json.encode({ hello = json.decode(event.body).name }) }\nend\n"
-    )
+    sample = Sample("", SAMPLE)
 
     def installed(self) -> Mapping[str, str]:
-        """lupa's version; empty without it, or without the Python that it is made for."""
-        return {"lua": importlib.metadata.version("lupa")} if find_package() and RELEASE in find_pythons() else {}
+        """The VM, and lupa's version; empty without it, or without the Python that it is made for."""
+        return {"lua": f"LuaJIT 2.1 (lupa {package_version()})"} if find_package() and RELEASE in find_pythons() else {}
 
     def check(self, source: str) -> list[Problem]:
         """None: faulty code is a failure of its calls."""
@@ -63,9 +60,7 @@ class LuaRuntime:
         """Raises Unsupported without lupa or Python."""
         package, programs = find_package(), find_pythons()
         if package is None or RELEASE not in programs:
-            raise Unsupported(
-                "lupa is not installed" if package is None else f"Python {'.'.join(map(str, RELEASE))} is not installed"
-            )
+            raise Unsupported("lupa is not installed" if package is None else "there is no Python for lupa in /usr")
         program, mounts = program_mounts(programs[RELEASE], f"python{RELEASE[0]}{RELEASE[1]}")
         guest = guest_mount("lua")
         vm = Mount(str(package), f"{TARGET}/lua/lupa")
@@ -96,3 +91,8 @@ def find_package() -> Path | None:
         return None
     directory = Path(package.origin).parent
     return directory if any(directory.glob("luajit21.*")) else None
+
+
+@functools.cache
+def package_version() -> str:
+    return importlib.metadata.version("lupa")

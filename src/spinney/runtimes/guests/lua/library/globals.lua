@@ -1,15 +1,7 @@
--- What a program finds in its state: an allow-list of the VM's own functions, some of them narrowed (Lunar contract 3.4).
+-- The library's own versions of the VM's functions, and `require` (Lunar contract 3.4).
 local core = ...
-local concat, error, format, ipairs, load, next, select, setmetatable, text, tostring, type =
-  table.concat, error, string.format, ipairs, load, next, select, setmetatable, core.text, tostring, type
-
-local KEPT = {
-  "_G", "_VERSION", "assert", "bit", "collectgarbage", "coroutine", "error", "getfenv", "getmetatable", "ipairs", "math", "next",
-  "pairs", "pcall", "rawequal", "rawget", "rawset", "select", "setfenv", "setmetatable", "string", "table", "tonumber", "type",
-  "unpack", "xpcall", "newproxy",
-}
-local OS = { "time", "date", "clock", "difftime" }
-local STANDARD = { "_G", "bit", "coroutine", "math", "os", "package", "string", "table" }
+local concat, error, format, load, next, select, text, tostring, type =
+  table.concat, error, string.format, load, next, select, core.text, tostring, type
 
 local globals = {}
 
@@ -43,28 +35,15 @@ function globals.loadstring(chunk, name)
   return load(core.str(chunk, 1, "loadstring"), name, "t")
 end
 
--- Empty the state's table of globals and fill it anew; `libraries` are ours, by name.
+-- Give a pruned state its own functions and `libraries`, tables by name.
 function globals.install(libraries)
-  local G, found, os = _G, {}, {}
-  for _, name in ipairs(KEPT) do found[name] = G[name] end
-  for _, name in ipairs(OS) do os[name] = G.os[name] end
-  local math, string, package = G.math, G.string, G.package
-  for name in next, package do
-    if name ~= "loaded" and name ~= "preload" then package[name] = nil end
-  end
-  for name in next, package.loaded do package.loaded[name] = nil end
-  for name in next, package.preload do package.preload[name] = nil end
-  setmetatable(package, nil)
-  for name in next, G do G[name] = nil end
-  for name, value in next, found do G[name] = value end
-  G.os, G.package = os, package
+  local G = _G
+  local loaded, preload = G.package.loaded, G.package.preload
   G.tostring, G.print, G.load, G.loadstring = globals.tostring, globals.print, globals.load, globals.loadstring
-  string.dump = nil
-  string.gfind = string.gmatch
-  for name, library in next, libraries do G[name] = library end
-  local loaded, preload = package.loaded, package.preload
-  for name in next, libraries do loaded[name] = G[name] end
-  for _, name in ipairs(STANDARD) do loaded[name] = G[name] end
+  G.string.gfind = G.string.gmatch
+  for name, library in next, libraries do
+    G[name], loaded[name] = library, library
+  end
   G.require = function(name)
     name = core.str(name, 1, "require")
     local value = loaded[name]

@@ -5,7 +5,7 @@
 local core, limit_kb = ...
 local collect, floor, getmetatable, newproxy = collectgarbage, math.floor, getmetatable, newproxy
 
-local MOST, LEAST = 200, 102
+local MOST, LEAST = 200, 105
 local STEP = 2000
 
 local watch

@@ -33,7 +33,7 @@ end
 -- Where the program was, frame by frame; the library's frames and the VM's are nobody's business.
 local function trace()
   local lines = {}
-  for level = 3, 200 do
+  for level = 2, 200 do
     local frame = getinfo(level, "Sln")
     if not frame or #lines == FRAMES_MAX then break end
     if frame.short_src == CHUNK then
@@ -45,9 +45,17 @@ local function trace()
   return #lines > 0 and "\nstack traceback:" .. concat(lines) or ""
 end
 
--- Errors that went through here are in a table of this kind; what the VM says when memory is short does not come by.
+local function tell(value)
+  return describe(value) .. trace()
+end
+
+-- What a part of the run has failed with, made beforehand: there may be no room for anything new.
+local failure = { "" }
+
 local function catch(value)
-  return { describe(value) .. trace() }
+  local ok, told = pcall(tell, value)
+  failure[1] = (ok or type(value) ~= "string") and told or value
+  return failure
 end
 
 -- The event -----------------------------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ end
 local function finish(ok, kind, ...)
   core.close()
   if ok then return kind, ... end
-  return FAILED, type(kind) == "table" and kind[1] or kind
+  return FAILED, kind == failure and failure[1] or kind  -- what the VM says when memory is short does not come by
 end
 
 -- The host's half calls this once: a seed for math.random, the context, the event's fields, how many headers there are, then

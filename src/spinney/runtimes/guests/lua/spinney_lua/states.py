@@ -74,8 +74,10 @@ def compile_library(tables: Sequence[str] = TABLES) -> bytes:
     for name in tables:
         parts.append(f"libraries.{name} = {_body(name, 'core')}")
     parts.append(f"local run = {_body('run', 'core, program')}")
-    parts.append(f"{_body('globals', 'core')}.install(libraries)")
+    parts.append(f"local globals = {_body('globals', 'core')}")
     parts.append(_body("memory", "core, limit_kb"))
+    parts.append(_new_state(0).execute(_read("prune")).decode())
+    parts.append("globals.install(libraries)")
     parts.append("return run")
     code, fault = compile_chunk(";".join(parts).encode(), b"=[lua]", strip=True)
     if not code:
@@ -84,8 +86,12 @@ def compile_library(tables: Sequence[str] = TABLES) -> bytes:
 
 
 def _body(name: str, arguments: str) -> str:
+    return f"(function(...)\n{_read(name)}\nend)({arguments})"
+
+
+def _read(name: str) -> str:
     with open(os.path.join(LIBRARY, f"{name}.lua"), encoding="utf-8") as file:
-        return f"(function(...)\n{file.read()}\nend)({arguments})"
+        return file.read()
 
 
 class State:
