@@ -363,7 +363,7 @@ class HostCallSuite:
     async def test_who_does_not_listen_is_not_heard(self, driver: Driver, spec: Callable[..., SandboxSpec]) -> None:
         services = SuiteServices()
         async with opened(driver, spec()) as sandbox:
-            reply = await ask(sandbox, "ask_unheard", services=services, timeout_s=1, service="large", times=1000)
+            reply = await ask(sandbox, "ask_unheard", services=services, timeout_s=3, service="large", times=1000)
             assert reply.outcome is Outcome.TIMEOUT
         assert 0 < len(services.asked) < 200, "each answer is a megabyte that nobody has read"
 
