@@ -48,7 +48,9 @@ def run(source: str, body: bytes | str = b"", services: Services | None = None, 
 EVALUATOR = """
 local function pack(...) return { n = select("#", ...), ... } end
 function handler(ctx, event)
-  local values = pack(assert(loadstring("local ctx, event = ... " .. event.body, "=<string>"))(ctx, event))
+  local chunk, fault = loadstring("local ctx, event = ... " .. event.body, "=<string>")
+  if not chunk then error(fault, 0) end
+  local values = pack(chunk(ctx, event))
   for index = 1, values.n do
     if values[index] == nil then values[index] = "nil" end
   end
