@@ -62,6 +62,12 @@ def test_unknown_paths(api: Api, method: str, path: str) -> None:
     refused(api.send(method, path), 404, f"No endpoint: {method} {path}")
 
 
+def test_paths_in_an_unusual_spelling(api: Api, echo: Function) -> None:
+    assert api.send("POST", f"{echo.path}/%65xecute", '{"input": {"a": 1}}').json()["output"] == {"a": 1}
+    assert api.send("GET", "/%68ealth").json() == {"status": "UP"}
+    assert api.send("GET", f"/function%73/{echo.id}").json()["id"] == echo.id
+
+
 def test_unknown_paths_are_told_as_they_were_meant(api: Api) -> None:
     refused(api.send("GET", "/a%20b%2Fc?d=e"), 404, "No endpoint: GET /a b/c")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -21,11 +22,12 @@ REQUIRED = "Authentication required: send a bearer token"
 WRONG = "Invalid token"
 BODY_MAX_BYTES = 8388608
 BODY_DRAIN_BYTES = 33554432
-SLOW_BYTES = 65536
-"""A body that is larger and must be read by Python is read beside the event loop."""
+SMALL_BYTES = 65536
+"""Larger bodies are read beside the event loop, one at a time: some take seconds."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JSON = re.compile(r"application/(json|[^\s;/,]+\+json)[ \t]*(;.*)?", re.IGNORECASE)
+_reader = ThreadPoolExecutor(1, thread_name_prefix="nil-reader")
 T = TypeVar("T")
 
 
@@ -67,8 +69,12 @@ async def read_input(request: HotRequest) -> bytes:
     body = await _read_body(request)
     if not body:
         return jsontext.EMPTY
-    quick = jsontext.quick_input(body)
-    return await _read(body, jsontext.read_input) if quick is None else quick
+    quick = jsontext.quick_input(body) if len(body) <= SMALL_BYTES else None
+    return await _read(body, _any_input) if quick is None else quick
+
+
+def _any_input(body: bytes) -> bytes:
+    return jsontext.quick_input(body) or jsontext.read_input(body)
 
 
 async def read_object(request: HotRequest) -> dict[str, Any]:
@@ -87,7 +93,9 @@ def _object(body: bytes) -> dict[str, Any]:
 
 async def _read(body: bytes, read: Callable[[bytes], T]) -> T:
     try:
-        return read(body) if len(body) <= SLOW_BYTES else await asyncio.to_thread(read, body)
+        if len(body) <= SMALL_BYTES:
+            return read(body)
+        return await asyncio.get_running_loop().run_in_executor(_reader, read, body)
     except NotJSON as error:
         raise Invalid(f"Malformed JSON request body: {error}") from None
     except jsontext.NotObject:

@@ -28,11 +28,9 @@ class Nil:
 
     def __init__(self, kernel: Kernel) -> None:
         self._invoke = Invoke(kernel)
-        self._hot: dict[tuple[str, str], Handler] = {
-            ("POST", EXECUTE): HotExecute(kernel, self._invoke),
-            ("GET", HEALTH): HotHealth(kernel),
-        }
-        self._routes = make_routes(kernel)
+        execute, health = HotExecute(kernel, self._invoke), HotHealth(kernel)
+        self._hot: dict[tuple[str, str], Handler] = {("POST", EXECUTE): execute, ("GET", HEALTH): health}
+        self._routes = make_routes(kernel, execute, health)
 
     def error_body(self, status: int, message: str) -> bytes:
         return error_body(status, sentence(message))

@@ -70,7 +70,7 @@ def _write(value: Any, add: Any) -> None:
             add(f"{before}{quote(key)}:")
             _write(member, add)
             before = ","
-        add("}" if value else EMPTY.decode())
+        add("}" if value else "{}")
     elif isinstance(value, list):
         before = "["
         for member in value:
@@ -89,8 +89,9 @@ def quick_input(body: bytes) -> bytes | None:
     that a double would change. Nor has one that becomes so when only its white space is taken out.
     """
     try:
+        check_depth(body, DEPTH_MAX)
         value = _decode(body)
-        if type(value) is not dict or len(value) != 1 or body.count(b"[") + body.count(b"{") > DEPTH_MAX:
+        if type(value) is not dict or len(value) != 1:
             return None
         given = value["input"]
         if given is None:

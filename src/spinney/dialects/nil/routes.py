@@ -26,10 +26,10 @@ from spinney.dialects.nil.wire import (
     sentence,
     to_json,
 )
-from spinney.errors import Error, Invalid, NotFound
+from spinney.errors import Invalid, NotFound
 from spinney.http.framework import make_app
 from spinney.http.front import SLASH
-from spinney.http.hot import HotHeaders, HotRequest, HotResponse
+from spinney.http.hot import Handler, HotHeaders, HotRequest, HotResponse
 from spinney.http.wire import JSON_TYPE, parse_integer
 from spinney.model import Function, Version
 
@@ -65,26 +65,31 @@ def error_response(request: Request, status: int, message: str) -> Response:
     return _respond(refusal(status, texts.get(status) or sentence(message)))
 
 
-def make_routes(kernel: Kernel) -> FastAPI:
-    """Everything but executing."""
+def make_routes(kernel: Kernel, execute: Handler, health: Handler) -> FastAPI:
+    """Everything, also what the front usually takes first: ``execute`` and ``health``."""
     app = make_app(
         "NIL",
-        "AssemblyScript, compiled to WebAssembly and executed with a JSON object; each module in its own sandbox.",
+        "Source, compiled to WebAssembly and executed with a JSON object; each function in its own sandboxes.",
         error_response,
         lambda request, error: _respond(refuse(error)),
     )
     _add_functions(app, kernel)
     _add_executions(app, kernel)
-    _describe_hot(app)
+    _add_hot(app, execute, health)
     return app
+
+
+def hot_request(request: Request, *parameters: str) -> HotRequest:
+    """A request as hot routes see it."""
+    headers, query = HotHeaders(request.scope["headers"]), request.scope["query_string"]
+    client = request.client.host if request.client else ""
+    return HotRequest(list(parameters), headers, request.url.path, query, client, receive=request.receive)
 
 
 async def enter(kernel: Kernel, request: Request) -> tuple[Caller, HotRequest]:
     """Who calls, and the request as hot routes see it. Raises Denied."""
-    headers = HotHeaders(request.scope["headers"])
-    client = request.client.host if request.client else ""
-    caller = await identify(kernel, headers, client)
-    return caller, HotRequest([], headers, request.url.path, request.scope["query_string"], client, receive=request.receive)
+    hot = hot_request(request)
+    return await identify(kernel, hot.headers, hot.client), hot
 
 
 async def enter_function(kernel: Kernel, request: Request, id: str) -> Target:
@@ -191,18 +196,18 @@ def _add_executions(app: FastAPI, kernel: Kernel) -> None:
         return reply(200, execution_object(execution))
 
 
-def _describe_hot(app: FastAPI) -> None:
-    """For the OpenAPI pages and for 405; the front takes these requests before they get here."""
+def _add_hot(app: FastAPI, execute: Handler, health: Handler) -> None:
+    """For the OpenAPI pages, for 405, and for paths that are written in an unusual way."""
 
     @app.post(EXECUTE, responses=schema.executed, openapi_extra=schema.execute_body, tags=["executions"])
-    async def execute(id: str) -> Response:
+    async def execute_function(request: Request, id: str) -> Response:
         """Execute a function, at once or, with ``async=true``, later."""
-        raise Error("not here")
+        return _respond(await execute(hot_request(request, id.replace(SLASH, "/"))))
 
     @app.get(HEALTH, responses=schema.health, tags=["service"])
-    async def health() -> Response:
+    async def show_health(request: Request) -> Response:
         """Whether the service is up."""
-        raise Error("not here")
+        return _respond(await health(hot_request(request)))
 
 
 async def whole(kernel: Kernel, function: Function, version: Version) -> dict[str, Any]:
