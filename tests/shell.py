@@ -14,6 +14,8 @@ from typing import Any
 import tests.curl
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SHORT_ID = re.compile(r"\b[0-9a-v]{20}\b|(?<=ver_)[0-9a-v]{20}(?=_v)")
+UNIX_TIMES = ("created_at", "updated_at")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
@@ -33,9 +35,13 @@ def run(script: str, directory: Path, *, stand_in: bool | None = None) -> str:
 def without_chance(value: Any) -> Any:
     """A JSON value with what differs from run to run, ids, times and durations, made equal."""
     if isinstance(value, dict):
-        return {key: 0 if key in ("duration_ms", "durationMs") else without_chance(item) for key, item in value.items()}
+        return {key: 0 if _is_chance(key, item) else without_chance(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_chance(item) for item in value]
     if isinstance(value, str):
-        return TIME.sub("<time>", UUID.sub("<id>", value))
+        return TIME.sub("<time>", SHORT_ID.sub("<id>", UUID.sub("<id>", value)))
     return value
+
+
+def _is_chance(key: str, value: Any) -> bool:
+    return key in ("duration_ms", "durationMs") or (key in UNIX_TIMES and isinstance(value, int))

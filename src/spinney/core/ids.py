@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import getrandbits
-from secrets import randbits
+from secrets import token_bytes
 from time import time
 
 _VARIANT = {digit: "89ab"[number & 3] for number, digit in enumerate("0123456789abcdef")}
@@ -30,7 +30,7 @@ _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 
 def new_short_id() -> str:
     """20 digits (0-9, a-v): the seconds in the first seven, then 65 bits that nobody can guess."""
-    number = int(time()) << 65 | randbits(65)
+    number = int(time()) << 65 | int.from_bytes(token_bytes(9), "little") >> 7
     pairs = _PAIRS
     return "".join([pairs[number >> shift & 1023] for shift in range(90, -1, -10)])
 

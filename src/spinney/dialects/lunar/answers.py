@@ -17,6 +17,8 @@ from spinney.http.wire import Headers
 from spinney.model import Outcome, Reply
 
 BODY_MAX_BYTES = 16777216
+HEADERS_MAX_BYTES = 32768
+"""More would be refused by many clients and proxies on the way."""
 CACHED_META_BYTES = 4096
 BODY_CUT = "\n[TRUNCATED - Response exceeded 1MB]"
 CORS: Headers = [
@@ -94,6 +96,8 @@ def _read_head(meta: bytes) -> Head:
         raise LostSandbox from None
     if not 200 <= told.status <= 599:
         raise LostSandbox
+    if sum(len(name) + len(value) for name, value in told.headers) > HEADERS_MAX_BYTES:
+        raise FunctionFailed(f"response headers larger than {HEADERS_MAX_BYTES} bytes")
     headers: Headers = []
     shown: dict[str, str] = {}
     given: set[bytes] = set()

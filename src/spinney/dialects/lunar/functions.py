@@ -231,9 +231,7 @@ class FunctionRoutes:
             if version is None:
                 raise NotFound(f"Version {name} not found")
             found.append(version)
-        old, new = found
-        lines = await asyncio.to_thread(diff_lines, old.source, new.source)
-        return json_response(200, {"old_version": old.number, "new_version": new.number, "diff": lines})
+        return await asyncio.to_thread(_diff, *found)
 
     async def _numbered(self, account_id: str, id: str, number: int) -> Version | None:
         try:
@@ -244,6 +242,11 @@ class FunctionRoutes:
     def _current(self, target: Target) -> str:
         """The active version now: it may have changed since ``target`` was found."""
         return (self._kernel.index.get_function(target.function.id) or target).id
+
+
+def _diff(old: Version, new: Version) -> HotResponse:
+    lines = diff_lines(old.source, new.source)
+    return json_response(200, {"old_version": old.number, "new_version": new.number, "diff": lines})
 
 
 def schedule_of(function: Function) -> str | None:
