@@ -15,7 +15,7 @@ SOURCE, LIBRARY, FILES, MODULE = "module.rs", "libmodule.rlib", "module.d", "mod
 STACK_BYTES = 8 << 20
 """In the module's memory. Larger than the engine's own stack, which then is exhausted first, with a message that says so."""
 
-OPTIONS = ("--edition=2021", "-Awarnings", "-Copt-level=2", "-Cpanic=abort")
+OPTIONS = ("--edition=2021", "-Awarnings", "-Copt-level=2", "-Cpanic=abort", "-Ccodegen-units=1")
 LINK = (
     f"-Clinker={LINKER}",
     "-Cstrip=symbols",
@@ -69,7 +69,7 @@ class Rust:
         code, text = run(arguments, directory)
         if code == 0:
             return
-        if BRIDGE in text:
+        if arguments[-1] == BRIDGE and BRIDGE in text:
             raise Refused(SIGNATURE)
         text = CRATES.sub("", STANDARD.sub("", text)).replace(f"{directory}/", "")
         crash = CRASH.search(text) if code == PANICKED else None
