@@ -58,7 +58,7 @@ def test_fifty_at_once_are_all_right(tool: Function) -> None:
 
 
 def test_eight_run_at_the_same_time(api: Api) -> None:
-    function = api.waiter(2000)
+    function = api.waiter(7000)
     records = together(function.record, [{"n": number} for number in range(8)])
     spans = [[datetime.fromisoformat(record[key]) for key in ("startedAt", "completedAt")] for record in records]
     assert max(start for start, _ in spans) < min(end for _, end in spans)
@@ -253,7 +253,7 @@ def test_executions_that_a_kill_cuts_off(
 ) -> None:
     server = make_server()
     api = connect(server)
-    function = api.waiter(4000)
+    function = api.waiter(8000)
     order = {"text": "größe"}
     cut_off = pool.submit(function.post, json.dumps({"input": order}))
     wait_until(function.history, "it runs")
