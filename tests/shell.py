@@ -27,7 +27,7 @@ def run(script: str, directory: Path, *, stand_in: bool | None = None) -> str:
         command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(tests.curl.__file__)} "$@"\n')
         command.chmod(0o755)
         environment["PATH"] = f"{directory}:{environment['PATH']}"
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, env=environment, timeout=60, cwd=directory)
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, env=environment, timeout=150, cwd=directory)
     assert done.returncode == 0, f"{script}\n{done.stderr}"
     return done.stdout
 
