@@ -53,10 +53,10 @@ def test_what_is_within_limits(tool: Function) -> None:
 
 def test_endless_code_ends(tool: Function, pool: ThreadPoolExecutor) -> None:
     """Several at once, so that the suite waits for them once; others are answered meanwhile."""
-    spinning = [pool.submit(tool.execute, order) for order in ({"act": "loop"}, {"act": "log-loop", "text": "second"})]
     top = tool.api.function(
         "export let n = 0; while (true) { n++; }\nexport function handle(input: string): string { return input; }"
     )
+    spinning = [pool.submit(tool.execute, order) for order in ({"act": "loop"}, {"act": "log-loop", "text": "second"})]
     spinning.append(pool.submit(top.execute, {}))
     for number in range(20):
         assert tool({"act": "output", "text": str(number)}) == number
